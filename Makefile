@@ -1,0 +1,64 @@
+# make demo · make test · make install DESTDIR=… · make deb · make bench
+# Everything installs what it needs (Debian 12) and works as root and as a user with sudo.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
+export NODECTL_CACHE ?= /var/cache/nodectl
+export CARGO_TERM_COLOR ?= auto
+# Test programs that need root are built as the user and run through this.
+export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(SUDO)
+
+STAGE := target/stage
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | sort
+
+.PHONY: deps
+deps: ## Debian packages that building and testing need
+	@tests/setup/packages.sh
+
+.PHONY: build
+build: deps ## release programs
+	cargo build --release --locked --workspace --bins
+
+include systemd/dist/install.mk
+
+.PHONY: stage
+stage: build ## what `make install` installs, under target/stage
+	rm -rf $(STAGE)
+	$(MAKE) --no-print-directory install DESTDIR=$(abspath $(STAGE))
+
+.PHONY: demo
+demo: stage ## the story: images, release, a node, upgrade, rollback; leaves the node up
+	$(SUDO) target/release/demo --stage $(STAGE)
+
+.PHONY: demo-down
+demo-down: ## ends everything that a demo or a test left up
+	$(SUDO) target/release/testnode down --all
+
+.PHONY: test
+test: check test-unit test-host test-node ## every tier
+
+.PHONY: check
+check: deps ## formatting, lints, licences, bans
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	tests/setup/cargo-deny.sh
+
+.PHONY: test-unit
+test-unit: deps ## pure tests and tables; no privileges, no services
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER= cargo test --locked --workspace --lib --bins
+
+.PHONY: test-host
+test-host: deps ## store, registry, namespaces and systemd on real components; needs root
+	cargo test --locked --workspace --test '*' --exclude node-tests -- --test-threads=2
+
+.PHONY: test-node
+test-node: stage ## a booted node and a control plane: every step of the story is asserted
+	cargo test --release --locked -p node-tests -- --test-threads=1
+
+.PHONY: bench
+bench: stage ## side-by-side figures: launch against crun, pull against podman and skopeo
+	$(SUDO) tests/bench/run.sh
