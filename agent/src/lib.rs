@@ -1,1 +1,19 @@
-//! Skeleton.
+//! The agent: what a node should run, and how it gets there.
+//!
+//! ```text
+//! cli ──▶ (D-Bus) ──▶ daemon ──▶ engine ──▶ ports ──▶ images, systemd, runtime, host
+//!                                  │
+//!                 plan, machine: decide, do nothing
+//!    definition, release, config, parameters, render, deployment: documents
+//! ```
+//!
+//! A *release* binds images and *service definitions*; the node's *configuration* adds parameters
+//! and secrets; both together are rendered into a *deployment*; the *engine* moves the node from
+//! one deployment to another, journalled, and goes back when the new one does not hold.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod api;
+pub mod deployment;
+pub mod error;
+pub mod root;

@@ -1,0 +1,122 @@
+//! What the node runs now.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::history::OperationKind;
+use super::{DeploymentEntry, Phase, ReleaseInfo};
+use crate::deployment::Seq;
+
+/// State of a service's unit, as systemd has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceState {
+    /// Up and ready.
+    Running,
+    /// On its way up.
+    Starting,
+    /// On its way down.
+    Stopping,
+    /// Down on purpose.
+    Stopped,
+    /// Down after an error.
+    Failed,
+    /// systemd does not know the unit.
+    Missing,
+}
+
+impl std::fmt::Display for ServiceState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            ServiceState::Running => "running",
+            ServiceState::Starting => "starting",
+            ServiceState::Stopping => "stopping",
+            ServiceState::Stopped => "stopped",
+            ServiceState::Failed => "failed",
+            ServiceState::Missing => "missing",
+        })
+    }
+}
+
+/// One service of the current deployment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServiceStatus {
+    /// Name of the service.
+    pub name: String,
+    /// State of its unit.
+    pub state: ServiceState,
+    /// Main process in the host's pid namespace; absent when it does not run.
+    pub pid: Option<u32>,
+    /// Digest of what the running process was started from (hex); absent when not recorded.
+    pub digest_running: Option<String>,
+    /// Digest that the current deployment wants (hex).
+    pub digest_wanted: String,
+    /// Whether it runs exactly what the current deployment says.
+    pub up_to_date: bool,
+    /// Since when it is in this state, RFC 3339; absent when systemd does not say.
+    pub since: Option<String>,
+    /// How often systemd restarted it by itself.
+    pub restarts: u32,
+    /// Digest of its image, `sha256:…`.
+    pub image: String,
+}
+
+/// A transaction that is open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TransactionStatus {
+    /// Identity of the transaction.
+    pub id: String,
+    /// What it does.
+    pub kind: OperationKind,
+    /// How far it is.
+    pub phase: Phase,
+    /// Where it comes from; absent on a first installation.
+    pub from: Option<Seq>,
+    /// Where it goes.
+    pub to: Seq,
+    /// Attempts left before it goes back.
+    pub tries_left: u32,
+    /// When it began.
+    #[schemars(with = "String")]
+    pub started: jiff::Timestamp,
+}
+
+/// How strictly this node checks what it is given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TrustStatus {
+    /// Whether every release has to be signed.
+    pub signatures_required: bool,
+    /// Names of the keys that may sign.
+    pub keys: Vec<String>,
+    /// Everything about the configuration that weakens the checks, for people.
+    pub warnings: Vec<String>,
+}
+
+/// What the node runs now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Status {
+    /// The current deployment; absent on an empty node.
+    pub deployment: Option<Seq>,
+    /// Its release.
+    pub release: Option<ReleaseInfo>,
+    /// Its services, in start order.
+    pub services: Vec<ServiceStatus>,
+    /// The open transaction, if there is one.
+    pub transaction: Option<TransactionStatus>,
+    /// The deployment that `rollback` would return to.
+    pub previous: Option<Seq>,
+    /// All deployments on this node, oldest first.
+    pub deployments: Vec<DeploymentEntry>,
+    /// Deployments kept from garbage collection, with the operator's reason.
+    pub pinned: BTreeMap<Seq, String>,
+    /// Releases that failed here, by digest, with the reason.
+    pub rejected: BTreeMap<String, String>,
+    /// Images that living processes still have mounted, `sha256:…`.
+    pub in_use_trees: Vec<String>,
+    /// How strictly this node checks what it is given.
+    pub trust: TrustStatus,
+    /// Whether everything is as it should be.
+    pub healthy: bool,
+}
