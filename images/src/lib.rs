@@ -1,1 +1,7 @@
-//! Skeleton.
+//! OCI images on a node: where they come from, how they are verified, and the store that holds them.
+
+pub mod digest;
+pub mod durable;
+pub mod error;
+pub mod layer;
+pub mod store;
