@@ -1,1 +1,11 @@
-//! Skeleton.
+//! Running one service as a system container under systemd.
+//!
+//! A *bundle* is the directory `services/<name>/` of a deployment: `config.json` (OCI runtime
+//! specification; relative bind sources are relative to the bundle), `launch.json`
+//! ([`launch::Launch`]), rendered `files/…`, an optional `seccomp.bpf` and `digest`. Bundles are
+//! rendered by pure functions in [`spec`] and started by the program node-run, which leaves no
+//! process of its own behind.
+
+pub mod launch;
+pub mod seccomp;
+pub mod spec;

@@ -1,0 +1,9 @@
+//! What node-run needs besides the OCI configuration of a bundle, and what it does with it.
+
+mod document;
+mod record;
+
+pub use document::{
+    CredentialFile, CredentialValue, FORMAT, HostDirectory, Launch, LaunchError, Readiness, launch_document,
+};
+pub use record::{RecordError, Running, running};
