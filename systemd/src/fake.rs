@@ -1,0 +1,1 @@
+//! A scriptable systemd manager on a socket pair.

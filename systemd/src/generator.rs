@@ -1,0 +1,1 @@
+//! What the boot-time generator emits.
