@@ -96,15 +96,10 @@ pub struct CredentialFile {
     pub gid: u32,
     /// Mode.
     pub mode: Mode,
-    /// Section → key → value.
-    pub ini: BTreeMap<String, BTreeMap<String, CredentialValue>>,
+    /// Section → key → name of the credential (systemd.exec(5), CREDENTIALS) whose content, without
+    /// a trailing newline, is the value.
+    pub ini: BTreeMap<String, BTreeMap<String, String>>,
 }
-
-/// A value of a credential file: the text of `template` with each `{name}` replaced by the content
-/// of that credential (systemd.exec(5), CREDENTIALS), without a trailing newline.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct CredentialValue(pub String);
 
 /// A `launch.json` that cannot be used.
 #[derive(Debug, thiserror::Error)]

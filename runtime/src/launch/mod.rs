@@ -3,7 +3,5 @@
 mod document;
 mod record;
 
-pub use document::{
-    CredentialFile, CredentialValue, FORMAT, HostDirectory, Launch, LaunchError, Readiness, launch_document,
-};
+pub use document::{CredentialFile, FORMAT, HostDirectory, Launch, LaunchError, Readiness, launch_document};
 pub use record::{RecordError, Running, running};

@@ -4,26 +4,38 @@ use std::collections::{BTreeMap, HashSet};
 
 use oci_spec::runtime::{Capability as OciCapability, LinuxCapabilities, LinuxCapabilitiesBuilder};
 
+use super::container::Container;
 use super::values::Capability;
 use super::{SpecError, oci};
 
-/// The five sets of capabilities(7). Root keeps its capabilities through execve(2) by itself; any
-/// other user needs them ambient.
-pub(super) fn render(
-    capabilities: &BTreeMap<Capability, String>,
-    uid: u32,
-) -> Result<LinuxCapabilities, SpecError> {
-    let set = capabilities
+/// The five sets of capabilities(7). Root keeps what the bounding set allows through execve(2);
+/// any other user only what is ambient.
+pub(super) fn render(container: &Container, uid: u32) -> Result<LinuxCapabilities, SpecError> {
+    let ambient = &container.process.ambient;
+    if let Some(stray) = ambient
+        .iter()
+        .find(|cap| !container.capabilities.contains_key(cap))
+    {
+        let reason = format!("{stray} is not among the service's capabilities");
+        return Err(SpecError::invalid("process.ambient", reason));
+    }
+    let bounding = container
+        .capabilities
         .keys()
         .map(convert)
         .collect::<Result<HashSet<_>, _>>()?;
-    let kept = if uid == 0 { HashSet::new() } else { set.clone() };
+    let ambient = ambient.iter().map(convert).collect::<Result<HashSet<_>, _>>()?;
+    let held = if uid == 0 {
+        bounding.clone()
+    } else {
+        ambient.clone()
+    };
     LinuxCapabilitiesBuilder::default()
-        .bounding(set.clone())
-        .effective(set.clone())
-        .permitted(set)
-        .inheritable(kept.clone())
-        .ambient(kept)
+        .bounding(bounding)
+        .effective(held.clone())
+        .permitted(held)
+        .inheritable(ambient.clone())
+        .ambient(ambient)
         .build()
         .map_err(oci("capabilities"))
 }

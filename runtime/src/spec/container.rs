@@ -30,7 +30,9 @@ pub struct Container {
     /// Device nodes made in the private `/dev`.
     #[serde(default)]
     pub devices: Vec<Device>,
-    /// Capabilities of capabilities(7) the service keeps, each with the reason why.
+    /// Capabilities of capabilities(7) the service and all it executes are bound by, each with the
+    /// reason why. Root has them at once; another user only through setuid programs (sudo), unless
+    /// `process.ambient` names them.
     #[serde(default)]
     pub capabilities: BTreeMap<Capability, String>,
     /// System call filter.
@@ -67,6 +69,9 @@ pub struct Process {
     /// Supplementary groups in addition to those the image's group file gives the user.
     #[serde(default)]
     pub groups: Vec<String>,
+    /// Capabilities that a user other than root has at once; each has to be among `capabilities`.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub ambient: BTreeSet<Capability>,
     /// Signal that asks the service to stop, for example `SIGTERM`; for the unit's KillSignal=.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop_signal: Option<String>,

@@ -20,7 +20,7 @@ pub(super) fn render(r: &Resolved<'_>, accounts: &Accounts) -> Result<Process, S
         .env(environment(&r.container.process.env, image, &identity)?)
         .cwd(working_directory(r, image)?)
         .user(user(r, &identity)?)
-        .capabilities(capabilities::render(&r.container.capabilities, identity.uid)?)
+        .capabilities(capabilities::render(r.container, identity.uid)?)
         .no_new_privileges(r.container.process.no_new_privileges)
         .build()
         .map_err(oci("process"))
