@@ -5,3 +5,7 @@ pub mod durable;
 pub mod error;
 pub mod layer;
 pub mod store;
+pub mod manifest;
+pub mod progress;
+pub mod reference;
+pub mod registry;
