@@ -1,1 +1,0 @@
-//! What the boot-time generator emits.
