@@ -14,6 +14,10 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod api;
+pub mod config;
+pub mod definition;
 pub mod deployment;
 pub mod error;
+pub mod parameters;
+pub mod release;
 pub mod root;

@@ -1,0 +1,115 @@
+//! One configuration file as it is written.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// `node.toml` or a file of `node.toml.d/`. Everything is optional.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fragment {
+    /// Which release to run.
+    pub release: Option<ReleaseFragment>,
+    /// How to reach registries.
+    pub registries: Option<RegistriesFragment>,
+    /// What has to be signed.
+    pub trust: Option<TrustFragment>,
+    /// The services to run; all of the release if absent.
+    pub services: Option<Vec<String>>,
+    /// Parameter values by name.
+    pub parameters: BTreeMap<String, Value>,
+    /// Paths of secrets that are not under `secrets/`.
+    pub secrets: BTreeMap<String, PathBuf>,
+    /// Overrides by service.
+    pub overrides: BTreeMap<String, ServiceOverrides>,
+    /// How much to keep.
+    pub retention: Option<RetentionFragment>,
+    /// How a new deployment is watched, where it differs from the release.
+    pub probation: Option<ProbationFragment>,
+    /// What image layers may contain.
+    pub policy: Option<PolicyFragment>,
+}
+
+/// `[release]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReleaseFragment {
+    /// The release this node should run, where the command line names none.
+    pub reference: Option<String>,
+}
+
+/// `[registries]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RegistriesFragment {
+    /// Registry host → hosts to ask first.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Hosts that are spoken to without TLS. Loopback always may.
+    pub insecure_http: Vec<String>,
+    /// Credentials, containers-auth.json(5).
+    pub auth_file: Option<PathBuf>,
+    /// Downloads at a time.
+    pub parallel: Option<u8>,
+    /// Attempts for each request.
+    pub retries: Option<u8>,
+}
+
+/// `[trust]`; keys and their policy are in `trust/`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TrustFragment {
+    /// Accept releases without a signature. Only for trials; `status` says so.
+    pub allow_unsigned: Option<bool>,
+}
+
+/// `[overrides.<service>]`
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServiceOverrides {
+    /// Target of a rendered file → content merged over the release's.
+    pub files: BTreeMap<PathBuf, Value>,
+}
+
+/// `[retention]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionFragment {
+    /// Deployments to keep besides the current and the previous one.
+    pub keep: Option<u32>,
+}
+
+/// `[probation]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProbationFragment {
+    /// How long a new deployment is watched, in seconds.
+    pub window_sec: Option<u32>,
+    /// How many attempts it gets in all.
+    pub tries: Option<NonZeroU32>,
+}
+
+/// `[policy]`: what image layers may contain.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyFragment {
+    /// Setuid and setgid files.
+    pub setuid: Option<Treatment>,
+    /// Files with capabilities.
+    pub file_capabilities: Option<Treatment>,
+}
+
+/// What to do with something that gives privileges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Treatment {
+    /// Take it as it is.
+    Keep,
+    /// Take the file without the privilege.
+    Strip,
+    /// Refuse the image.
+    Refuse,
+}

@@ -1,0 +1,101 @@
+//! The node's configuration: what the operator sets on this node.
+//!
+//! `node.toml` and then `node.toml.d/*.toml` in the order of their names; tables are merged, later
+//! values win, and each value remembers its file.
+
+mod fragment;
+mod load;
+mod merge;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+pub use fragment::{
+    Fragment, PolicyFragment, ProbationFragment, RegistriesFragment, RetentionFragment, ServiceOverrides,
+};
+pub use load::{load, write_parameter};
+
+/// The node's configuration, merged and checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The release this node should run, where the command line names none.
+    pub release: Option<String>,
+    /// How to reach registries.
+    pub registries: Registries,
+    /// Whether releases without a signature are accepted. Has to be spelled out.
+    pub allow_unsigned: bool,
+    /// The services to run; all of the release if absent.
+    pub services: Option<Vec<String>>,
+    /// Parameter values by name.
+    pub parameters: BTreeMap<String, Value>,
+    /// Paths of secrets that are not under `secrets/`.
+    pub secrets: BTreeMap<String, PathBuf>,
+    /// Overrides of rendered files: service → target → content to merge.
+    pub overrides: BTreeMap<String, BTreeMap<PathBuf, Value>>,
+    /// Deployments to keep besides the current and the previous one.
+    pub keep: u32,
+    /// Length of the probation in seconds, where it differs from the release's.
+    pub probation_window_sec: Option<u32>,
+    /// Attempts, where they differ from the release's.
+    pub probation_tries: Option<u32>,
+    /// What image layers may contain.
+    pub policy: PolicyFragment,
+    /// Which file set a value: dotted key → file.
+    pub origins: BTreeMap<String, PathBuf>,
+}
+
+/// How to reach registries.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Registries {
+    /// Registry host → hosts to ask first.
+    pub mirrors: BTreeMap<String, Vec<String>>,
+    /// Hosts that are spoken to without TLS. Loopback always may.
+    pub insecure_http: Vec<String>,
+    /// Credentials, containers-auth.json(5).
+    pub auth_file: Option<PathBuf>,
+    /// Downloads at a time.
+    pub parallel: Option<u8>,
+    /// Attempts for each request.
+    pub retries: Option<u8>,
+}
+
+impl Settings {
+    /// The file that set this key, for error messages.
+    pub fn origin(&self, key: &str) -> Option<&PathBuf> {
+        self.origins.get(key)
+    }
+}
+
+impl From<Fragment> for Settings {
+    fn from(f: Fragment) -> Settings {
+        let registries = f.registries.unwrap_or_default();
+        let probation = f.probation.unwrap_or_default();
+        let overrides = f
+            .overrides
+            .into_iter()
+            .map(|(service, o)| (service, o.files))
+            .collect();
+        Settings {
+            release: f.release.and_then(|r| r.reference),
+            registries: Registries {
+                mirrors: registries.mirrors,
+                insecure_http: registries.insecure_http,
+                auth_file: registries.auth_file,
+                parallel: registries.parallel,
+                retries: registries.retries,
+            },
+            allow_unsigned: f.trust.and_then(|t| t.allow_unsigned).unwrap_or(false),
+            services: f.services,
+            parameters: f.parameters,
+            secrets: f.secrets,
+            overrides,
+            keep: f.retention.and_then(|r| r.keep).unwrap_or(3),
+            probation_window_sec: probation.window_sec,
+            probation_tries: probation.tries.map(std::num::NonZeroU32::get),
+            policy: f.policy.unwrap_or_default(),
+            origins: BTreeMap::new(),
+        }
+    }
+}

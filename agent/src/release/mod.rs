@@ -1,0 +1,9 @@
+//! A release: every image, service definition and default, bound by digest and signed as one thing.
+
+mod build;
+mod document;
+
+pub use build::{ImageSource, ReleaseDefinition};
+pub use document::{
+    FORMAT, ImageBinding, MEDIA_TYPE, Probation, ReleaseDocument, ReleaseError, ReleaseRequires,
+};
