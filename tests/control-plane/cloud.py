@@ -1,0 +1,126 @@
+"""What tests and the demo ask of the cloud: cloud.py ADDRESS OPERATION [ARGUMENT...]; JSON on stdout."""
+
+import json
+import subprocess
+import sys
+
+from api import PORTS, Api, ApiError, wait_until
+from config import PASSWORD, transport_url
+
+# 2.37 allows networks "none"; 2.53 gives services by uuid and host.
+COMPUTE = {"OpenStack-API-Version": "compute 2.53"}
+
+
+class Cloud:
+    def __init__(self, host):
+        self.host = host
+        self.api = Api(host, PASSWORD)
+
+    def access(self):
+        """What a compute node has to know to join this cloud."""
+        return {"address": self.host, "transport_url": transport_url(self.host), "password": PASSWORD,
+                "auth_url": self.api.url("identity", "/v3"), "region": "regionOne"}
+
+    def wait_ready(self, seconds):
+        """All APIs answer, and conductor and scheduler have reported since the boot."""
+        seconds = float(seconds)
+        for name in PORTS:
+            wait_until(seconds, name, lambda: self.api.answers(name))
+
+        def reported():
+            up = {s["binary"] for s in self.services() if s["state"] == "up"}
+            return {"nova-conductor", "nova-scheduler"} <= up
+
+        wait_until(seconds, "nova-conductor and nova-scheduler", reported)
+        return self.services()
+
+    def services(self):
+        return self.api.get("compute", "/v2.1/os-services", headers=COMPUTE)["services"]
+
+    def wait_compute(self, host, seconds):
+        def up():
+            found = [s for s in self.services() if s["binary"] == "nova-compute" and s["host"] == host]
+            return found[0] if found and found[0]["state"] == "up" else None
+
+        return wait_until(float(seconds), f"nova-compute on {host} up", up)
+
+    def wait_report_after(self, host, last, seconds):
+        def reported():
+            found = [s for s in self.services() if s["binary"] == "nova-compute" and s["host"] == host]
+            return found[0] if found and (found[0]["updated_at"] or "") > last else None
+
+        return wait_until(float(seconds), f"a report of nova-compute on {host} after {last}", reported)
+
+    def discover_hosts(self):
+        done = subprocess.run(
+            ["runuser", "-u", "nova", "--", "nova-manage", "cell_v2", "discover_hosts", "--verbose"],
+            capture_output=True, text=True,
+        )
+        if done.returncode:
+            raise ApiError(f"nova-manage discover_hosts: {done.stdout}{done.stderr}")
+        return {"output": done.stdout}
+
+    def server_create(self, name):
+        images = self.api.get("image", "/v2/images?name=guest")["images"]
+        flavors = self.api.get("compute", "/v2.1/flavors")["flavors"]
+        flavor = next(item["id"] for item in flavors if item["name"] == "guest")
+        server = {"name": name, "imageRef": images[0]["id"], "flavorRef": flavor, "networks": "none"}
+        return self.api.post("compute", "/v2.1/servers", {"server": server}, headers=COMPUTE)["server"]
+
+    def server_show(self, name):
+        found = self.api.get("compute", f"/v2.1/servers/detail?name=%5E{name}%24", headers=COMPUTE)
+        if not found["servers"]:
+            raise ApiError(f"no server named {name}")
+        return found["servers"][0]
+
+    def wait_active(self, name, seconds):
+        def settled():
+            server = self.server_show(name)
+            return server if server["status"] in ("ACTIVE", "ERROR") else None
+
+        server = wait_until(float(seconds), f"server {name} active", settled)
+        if server["status"] == "ERROR":
+            raise ApiError(f"server {name} is in ERROR: {server.get('fault', {}).get('message')}")
+        return server
+
+    def console(self, name, lines="20"):
+        path = f"/v2.1/servers/{self.server_show(name)['id']}/action"
+        body = {"os-getConsoleOutput": {"length": int(lines)}}
+        return self.api.post("compute", path, body, headers=COMPUTE)
+
+    def wait_heartbeat(self, name, after, seconds):
+        def beat():
+            words = [line.split() for line in self.console(name)["output"].splitlines()]
+            beats = [int(w[1]) for w in words if len(w) == 4 and w[0] == "heartbeat" and w[1].isdigit()]
+            return beats[-1] if beats and beats[-1] > int(after) else None
+
+        return wait_until(float(seconds), f"a heartbeat of {name} after {after}", beat)
+
+    def server_delete(self, name, seconds="60"):
+        server = self.server_show(name)["id"]
+        self.api.request("DELETE", "compute", f"/v2.1/servers/{server}", headers=COMPUTE)
+
+        def gone():
+            try:
+                self.api.get("compute", f"/v2.1/servers/{server}", headers=COMPUTE)
+            except ApiError as error:
+                if error.status == 404:
+                    return True
+                raise
+            return False
+
+        wait_until(float(seconds), f"server {name} gone", gone)
+        return {}
+
+
+def main():
+    host, operation, *arguments = sys.argv[1:]
+    try:
+        answer = getattr(Cloud(host), operation.replace("-", "_"))(*arguments)
+    except ApiError as error:
+        sys.exit(str(error))
+    json.dump(answer, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+//! The network: one bridge in a namespace of its own, a namespace per machine, nothing on the host's network.
+
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sched::{CloneFlags, setns};
+
+use crate::command::{self, command};
+
+/// The lab's own address: the bridge, and what listens in its namespace (the registry).
+pub const LAB: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+
+/// The control plane's address.
+pub const CONTROL_PLANE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
+
+/// Nodes get the free addresses from here on.
+pub const FIRST_NODE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 11);
+
+const NAMESPACE: &str = "nodectl-lab";
+const BRIDGE: &str = "lab0";
+
+/// Makes the lab's namespace and bridge if they are not there.
+///
+/// # Errors
+/// `ip` fails: no privileges, or no bridge support in the kernel.
+pub fn up() -> Result<()> {
+    if namespace_path(NAMESPACE).exists() {
+        return Ok(());
+    }
+    ip(["netns", "add", NAMESPACE])?;
+    let made = (|| {
+        let inside = ["-n", NAMESPACE];
+        ip(inside.into_iter().chain(["link", "set", "lo", "up"]))?;
+        ip(inside
+            .into_iter()
+            .chain(["link", "add", BRIDGE, "type", "bridge"]))?;
+        let address = format!("{LAB}/24");
+        ip(inside
+            .into_iter()
+            .chain(["address", "add", &address, "dev", BRIDGE]))?;
+        ip(inside.into_iter().chain(["link", "set", BRIDGE, "up"]))
+    })();
+    if made.is_err() {
+        down()?;
+    }
+    made
+}
+
+/// Removes the lab's namespace, and the bridge with it.
+///
+/// # Errors
+/// `ip` fails.
+pub fn down() -> Result<()> {
+    remove_namespace(NAMESPACE)
+}
+
+/// A command that runs in the lab's network namespace; pushes to the registry go over its loopback.
+pub fn command_inside(program: &str) -> Command {
+    let namespace = format!("--net={}", namespace_path(NAMESPACE).display());
+    command("nsenter", [&namespace, "--", program])
+}
+
+/// Runs `work` on a thread in the lab's network namespace, for example to connect to the registry.
+///
+/// # Errors
+/// The lab is not up, or `work` fails.
+pub fn inside<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let path = namespace_path(NAMESPACE);
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(move || {
+            let namespace = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+            setns(namespace, CloneFlags::CLONE_NEWNET).context("enter the lab's network namespace")?;
+            work()
+        });
+        thread
+            .join()
+            .map_err(|_| anyhow!("the thread in the lab panicked"))?
+    })
+}
+
+/// Makes a machine's network namespace with `eth0` on the lab's bridge; one that exists is left as it is.
+///
+/// # Errors
+/// `ip` fails.
+pub fn attach(machine: &str, address: Ipv4Addr) -> Result<PathBuf> {
+    let namespace = machine_namespace(machine);
+    let path = namespace_path(&namespace);
+    if path.exists() {
+        return Ok(path);
+    }
+    ip(["netns", "add", &namespace])?;
+    let made = (|| {
+        let port = format!("v-{machine}");
+        ip([
+            "link", "add", &port, "netns", NAMESPACE, "type", "veth", "peer", "name", "eth0", "netns",
+            &namespace,
+        ])?;
+        ip(["-n", NAMESPACE, "link", "set", &port, "master", BRIDGE, "up"])?;
+        ip(["-n", &namespace, "link", "set", "lo", "up"])?;
+        ip([
+            "-n",
+            &namespace,
+            "address",
+            "add",
+            &format!("{address}/24"),
+            "dev",
+            "eth0",
+        ])?;
+        ip(["-n", &namespace, "link", "set", "eth0", "up"])
+    })();
+    match made {
+        Ok(()) => Ok(path),
+        Err(error) => {
+            detach(machine)?;
+            Err(error)
+        }
+    }
+}
+
+/// Removes a machine's network namespace; the port on the bridge goes with it.
+///
+/// # Errors
+/// `ip` fails.
+pub fn detach(machine: &str) -> Result<()> {
+    remove_namespace(&machine_namespace(machine))
+}
+
+fn machine_namespace(machine: &str) -> String {
+    format!("nodectl-m-{machine}")
+}
+
+fn namespace_path(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+fn remove_namespace(name: &str) -> Result<()> {
+    if namespace_path(name).exists() {
+        ip(["netns", "delete", name])?;
+    }
+    Ok(())
+}
+
+fn ip<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<()> {
+    command::output(&mut command("ip", arguments)).map(drop)
+}

@@ -1,0 +1,204 @@
+//! Debian root file systems for machines, built by mmdebstrap and cached by their recipe.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::cache::{self, Key};
+use crate::command::{command, output, stream};
+use crate::paths;
+use crate::progress::Progress;
+
+const SUITE: &str = "bookworm";
+
+/// What every machine needs to boot and to be looked at.
+const BASE: &[&str] = &[
+    "ca-certificates",
+    "dbus",
+    "iproute2",
+    "iputils-ping",
+    "kmod",
+    "less",
+    "procps",
+    "systemd",
+    "systemd-sysv",
+];
+
+/// A node: machined for libvirt's guests, and nothing that nodectl is to bring itself.
+const NODE: &[&str] = &[
+    "libseccomp2",
+    "libssl3",
+    "openssl",
+    "python3-minimal",
+    "systemd-container",
+];
+
+const CONTROL_PLANE: &[&str] = &[
+    "glance-api",
+    "keystone",
+    "mariadb-server",
+    "neutron-server",
+    "nova-api",
+    "nova-conductor",
+    "nova-scheduler",
+    "placement-api",
+    "python3-openstackclient",
+    "python3-pymysql",
+    "rabbitmq-server",
+];
+
+/// Packages enable their services; here they may only start once they are configured.
+const HELD_BACK: &[&str] = &[
+    "glance-api",
+    "keystone",
+    "mariadb",
+    "nova-api",
+    "nova-api-metadata",
+    "nova-conductor",
+    "nova-scheduler",
+    "rabbitmq-server",
+];
+
+/// Never read on a machine that lives for minutes.
+const LEFT_OUT: &[&str] = &[
+    "/usr/share/doc/*",
+    "/usr/share/info/*",
+    "/usr/share/locale/*",
+    "/usr/share/man/*",
+];
+
+/// Units of the root itself; a box without CAP_SYS_RESOURCE refuses higher limits than its own.
+const LIMITS: (&str, &str) = (
+    "etc/systemd/system/service.d/10-limits.conf",
+    "[Service]\nLimitNOFILE=16384\nOOMScoreAdjust=0\n",
+);
+
+/// Debs already fetched are linked in before apt runs and new ones linked out after it: one download per package.
+const KEEP_DEBS: [&str; 2] = [
+    r#"--setup-hook=mkdir -p "$1/var/cache/apt/archives" "$NODECTL_DEBS" && find "$NODECTL_DEBS" -maxdepth 1 -name '*.deb' -exec ln -t "$1/var/cache/apt/archives" {} +"#,
+    r#"--customize-hook=cd "$1/var/cache/apt/archives" && find . -name '*.deb' -exec ln -f -t "$NODECTL_DEBS" {} + && find . -name '*.deb' -delete"#,
+];
+
+/// A root file system to be had.
+#[derive(Debug, Clone)]
+pub struct Recipe {
+    name: &'static str,
+    packages: Vec<&'static str>,
+    held_back: &'static [&'static str],
+}
+
+impl Recipe {
+    /// The root of a node: Debian 12 with systemd and machined, without any container daemon.
+    pub fn node() -> Self {
+        Self {
+            name: "node",
+            packages: [BASE, NODE].concat(),
+            held_back: &[],
+        }
+    }
+
+    /// The packages of the control plane, not configured.
+    pub fn control_plane() -> Self {
+        Self {
+            name: "control-plane",
+            packages: [BASE, CONTROL_PLANE].concat(),
+            held_back: HELD_BACK,
+        }
+    }
+
+    /// The hash of everything that decides what is in the root, except the state of the Debian archive.
+    pub fn key(&self) -> Key {
+        let mut words = vec![SUITE, LIMITS.0, LIMITS.1];
+        words.extend(LEFT_OUT);
+        words.extend(&self.packages);
+        words.extend(self.held_back);
+        Key::of(words.into_iter().map(str::as_bytes))
+    }
+
+    /// The directory with the root; built if the cache has none. It is a lower layer: never write to it.
+    ///
+    /// # Errors
+    /// mmdebstrap fails; the error carries its last lines.
+    pub fn root(&self, progress: &Progress) -> Result<PathBuf> {
+        cache::entry(self.name, &self.key(), |scratch| self.build(scratch, progress))
+    }
+
+    fn build(&self, scratch: &Path, progress: &Progress) -> Result<()> {
+        let mut mmdebstrap = command(
+            "mmdebstrap",
+            ["--mode=root", "--variant=minbase", "--format=directory"],
+        );
+        mmdebstrap
+            .arg("--skip=download/empty,essential/unlink,cleanup/apt/cache")
+            .arg("--dpkgopt=force-unsafe-io")
+            .arg("--aptopt=Acquire::Languages \"none\"")
+            // A frozen mirror is older than the validity its release files promise.
+            .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
+            .args(
+                LEFT_OUT
+                    .iter()
+                    .map(|glob| format!("--dpkgopt=path-exclude={glob}")),
+            )
+            .args(KEEP_DEBS)
+            .arg(format!("--include={}", self.packages.join(",")))
+            .arg(SUITE)
+            .arg(scratch)
+            .env("NODECTL_DEBS", paths::cache().join("apt"))
+            .env("TMPDIR", "/var/tmp");
+        stream(&mut mmdebstrap, |line| {
+            progress.say(format!("root {}: {}", self.name, line.trim_start_matches("I: ")));
+        })?;
+        write(scratch, LIMITS.0, LIMITS.1)?;
+        if !self.held_back.is_empty() {
+            let root = format!("--root={}", scratch.display());
+            output(command("systemctl", ["--quiet", &root, "disable"]).args(self.held_back))?;
+        }
+        // Every machine gets its own; what is here would be shared, or count as a first boot.
+        write(scratch, "etc/machine-id", "")?;
+        // mmdebstrap makes the directory itself private when it was.
+        fs::set_permissions(scratch, fs::Permissions::from_mode(0o755))
+            .with_context(|| format!("set the mode of {}", scratch.display()))
+    }
+}
+
+fn write(root: &Path, path: &str, text: &str) -> Result<()> {
+    let path = root.join(path);
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+    }
+    fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_has_no_container_daemon_and_no_service_of_ours() {
+        let node = Recipe::node();
+        for word in [
+            "docker",
+            "podman",
+            "containerd",
+            "runc",
+            "crun",
+            "libvirt",
+            "openvswitch",
+            "nova",
+            "qemu",
+        ] {
+            assert!(
+                node.packages.iter().all(|package| !package.contains(word)),
+                "{word}"
+            );
+        }
+    }
+
+    #[test]
+    fn recipes_have_keys_of_their_own() {
+        assert_ne!(Recipe::node().key(), Recipe::control_plane().key());
+        assert_eq!(Recipe::node().key(), Recipe::node().key());
+    }
+}
