@@ -6,6 +6,13 @@
 //! rendered by pure functions in [`spec`] and started by the program node-run, which leaves no
 //! process of its own behind.
 
+pub mod check;
+pub mod cli;
+pub mod inside;
 pub mod launch;
+pub mod process;
 pub mod seccomp;
 pub mod spec;
+mod sys;
+
+pub(crate) use cli::report;

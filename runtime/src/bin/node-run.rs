@@ -1,5 +1,5 @@
 //! node-run: starts one service as a system container under systemd, and leaves.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::from(64)
+    node_runtime::cli::main()
 }
