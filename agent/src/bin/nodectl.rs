@@ -1,0 +1,7 @@
+//! The command line of a node.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    node_agent::cli::main()
+}

@@ -1,0 +1,20 @@
+//! `nodectl fsck`: verify everything that is stored.
+
+use clap::Args;
+
+use super::{Context, Exit};
+use crate::protocol::Request;
+
+/// Verify every file of every image and deployment that is stored.
+#[derive(Debug, Args)]
+pub struct Fsck {
+    /// Fetch back what is broken, and only that.
+    #[arg(long)]
+    repair: bool,
+}
+
+impl Fsck {
+    pub(super) fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        context.operate(&Request::Fsck { repair: self.repair })
+    }
+}
