@@ -9,3 +9,6 @@ pub mod manifest;
 pub mod progress;
 pub mod reference;
 pub mod registry;
+pub mod artifact;
+pub mod source;
+pub mod verify;

@@ -1,0 +1,258 @@
+//! Signatures as cosign stores them for `cosign sign --key` (cosign `specs/SIGNATURE_SPEC.md`): a
+//! manifest under the tag `sha256-<hex>.sig` of the same repository; each layer is a payload
+//! ("simple signing") and carries the signature over its bytes as an annotation.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::key::{KeyError, PrivateKey};
+use crate::artifact::{NewArtifact, NewLayer, push_artifact};
+use crate::digest::Digest;
+use crate::manifest::{CONFIG, Document};
+use crate::reference::Selector;
+use crate::source::{Sink, Source, SourceError, document, optional, read_blob};
+
+/// Media type of a payload.
+pub const SIGNATURE_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+const PAYLOAD_TYPE: &str = "cosign container image signature";
+/// Signatures looked at; more make verification slow without making it truer.
+const MAX_SIGNATURES: usize = 32;
+const MAX_PAYLOAD: u64 = 64 << 10;
+
+/// What a signature is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Payload {
+    /// What the signer vouches for.
+    pub critical: Critical,
+    /// What else the signer noted; not used.
+    #[serde(default)]
+    pub optional: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// The part of a payload that counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Critical {
+    /// Under which name.
+    pub identity: Identity,
+    /// Which content.
+    pub image: Image,
+    /// Always `cosign container image signature`.
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// `critical.identity`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The repository, perhaps with a tag.
+    #[serde(rename = "docker-reference")]
+    pub docker_reference: String,
+}
+
+/// `critical.image`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Image {
+    /// The manifest's digest.
+    #[serde(rename = "docker-manifest-digest")]
+    pub docker_manifest_digest: Digest,
+}
+
+impl Payload {
+    /// Vouches for a manifest in a repository.
+    pub fn new(repository: &str, digest: Digest) -> Self {
+        Payload {
+            critical: Critical {
+                identity: Identity {
+                    docker_reference: repository.to_owned(),
+                },
+                image: Image {
+                    docker_manifest_digest: digest,
+                },
+                kind: PAYLOAD_TYPE.to_owned(),
+            },
+            optional: None,
+        }
+    }
+
+    /// Parses payload bytes. The error is the reason in words.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let payload: Payload =
+            serde_json::from_slice(bytes).map_err(|error| format!("unreadable payload ({error})"))?;
+        if payload.critical.kind != PAYLOAD_TYPE {
+            return Err(format!("payload of type `{}`", payload.critical.kind));
+        }
+        Ok(payload)
+    }
+
+    /// The repository it names, without tag or digest.
+    pub(super) fn repository(&self) -> &str {
+        let name = self.critical.identity.docker_reference.as_str();
+        let name = name.split_once('@').map_or(name, |(name, _)| name);
+        match name.rsplit_once(':') {
+            Some((repository, tag)) if !tag.contains('/') => repository,
+            _ => name,
+        }
+    }
+}
+
+/// A payload and what claims to be a signature over it. Nothing is checked yet.
+#[derive(Debug, Clone)]
+pub(super) struct Signature {
+    pub payload: Bytes,
+    /// Decoded; none if it was no base64.
+    pub signature: Option<Vec<u8>>,
+}
+
+/// The tag the signatures of `digest` are stored under.
+pub fn signature_tag(digest: &Digest) -> String {
+    format!("sha256-{}.sig", digest.hex())
+}
+
+/// All signatures of a digest; none if there is no signature manifest.
+pub(super) async fn signatures(source: &dyn Source, digest: &Digest) -> Result<Vec<Signature>, SourceError> {
+    let tag = Selector::Name(signature_tag(digest));
+    let Some(found) = optional(source.resolve(&tag).await)? else {
+        return Ok(Vec::new());
+    };
+    let (_, document) = document(source, &found).await?;
+    let Document::Manifest(manifest) = document else {
+        return Ok(Vec::new());
+    };
+    let mut signatures = Vec::new();
+    for layer in manifest
+        .layers
+        .iter()
+        .filter(|l| l.media_type == SIGNATURE_TYPE)
+        .take(MAX_SIGNATURES)
+    {
+        if layer.size > MAX_PAYLOAD {
+            continue;
+        }
+        let Some(text) = layer.annotations.get(SIGNATURE) else {
+            continue;
+        };
+        let payload = read_blob(source, layer).await?;
+        signatures.push(Signature {
+            payload,
+            signature: decode(text),
+        });
+    }
+    Ok(signatures)
+}
+
+/// Base64 without surprises: `decode_block` pads with zero bytes, which are cut off here.
+fn decode(text: &str) -> Option<Vec<u8>> {
+    let text = text.trim();
+    let mut bytes = openssl::base64::decode_block(text).ok()?;
+    let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count().min(2);
+    let full = text.len() / 4 * 3;
+    bytes.truncate(full.saturating_sub(padding));
+    Some(bytes)
+}
+
+/// Why something could not be signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignError {
+    /// The key failed.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The place failed.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+}
+
+/// Signs a digest as `repository` and stores the signature beside those that are there.
+///
+/// # Errors
+/// If the key does not work, or the place can't be read or written.
+pub async fn sign(
+    source: &dyn Source,
+    sink: &dyn Sink,
+    repository: &str,
+    digest: &Digest,
+    key: &PrivateKey,
+) -> Result<(), SignError> {
+    let tag = signature_tag(digest);
+    let mut layers = present(source, &tag).await?;
+    let payload = serde_json::to_vec(&Payload::new(repository, *digest)).expect("a payload is JSON");
+    let mut layer = NewLayer::new(SIGNATURE_TYPE, payload);
+    let signature = openssl::base64::encode_block(&key.sign(&layer.bytes)?);
+    layer.annotations.insert(SIGNATURE.to_owned(), signature);
+    let public = key.public()?;
+    // A signature by this key over the same payload is replaced: ECDSA makes another one each time.
+    layers.retain(|old| {
+        let made = old.annotations.get(SIGNATURE).and_then(|text| decode(text));
+        old.bytes != layer.bytes || !made.is_some_and(|made| public.verifies(&old.bytes, &made))
+    });
+    layers.push(layer);
+    let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::of(&layer.bytes)).collect();
+    let never = "0001-01-01T00:00:00Z";
+    let config = json!({
+        "architecture": "", "created": never, "history": [{"created": never}], "os": "",
+        "rootfs": {"type": "layers", "diff_ids": diff_ids}, "config": {},
+    });
+    let artifact = NewArtifact {
+        config: Some((CONFIG.to_owned(), config.to_string().into())),
+        layers,
+        ..NewArtifact::default()
+    };
+    push_artifact(sink, &artifact, Some(&tag)).await?;
+    Ok(())
+}
+
+async fn present(source: &dyn Source, tag: &str) -> Result<Vec<NewLayer>, SourceError> {
+    let selector = Selector::Name(tag.to_owned());
+    let Some(found) = optional(source.resolve(&selector).await)? else {
+        return Ok(Vec::new());
+    };
+    let artifact = crate::artifact::fetch_artifact(source, &found).await?;
+    let layers = artifact.layers.into_iter().map(|(descriptor, bytes)| NewLayer {
+        media_type: descriptor.media_type,
+        bytes,
+        annotations: descriptor.annotations,
+    });
+    Ok(layers.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_payload_is_what_cosign_writes() {
+        let digest = Digest::of(b"x");
+        let text = serde_json::to_string(&Payload::new("q.example/a", digest)).expect("json");
+        let expected = format!(
+            r#"{{"critical":{{"identity":{{"docker-reference":"q.example/a"}},"image":{{"docker-manifest-digest":"{digest}"}},"type":"cosign container image signature"}},"optional":null}}"#
+        );
+        assert_eq!(text, expected);
+        assert!(Payload::parse(text.as_bytes()).is_ok());
+        let other = text.replace(PAYLOAD_TYPE, "atomic container signature");
+        assert!(Payload::parse(other.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn the_repository_is_named_without_tag_and_digest() {
+        for (reference, expected) in [
+            ("q.example/a", "q.example/a"),
+            ("q.example/a:1", "q.example/a"),
+            ("q.example:5000/a", "q.example:5000/a"),
+            ("q.example:5000/a:1@sha256:ab", "q.example:5000/a"),
+        ] {
+            let payload = Payload::new(reference, Digest::of(b""));
+            assert_eq!(payload.repository(), expected);
+        }
+    }
+
+    #[test]
+    fn base64_of_every_length_comes_back() {
+        for length in 0..20 {
+            let bytes = vec![0u8; length];
+            let text = openssl::base64::encode_block(&bytes);
+            assert_eq!(decode(&text), Some(bytes), "{length}");
+        }
+        assert_eq!(decode("***"), None);
+    }
+}

@@ -1,0 +1,198 @@
+//! Who vouches for a digest. Only [`verify`] makes a [`Verified`] value.
+//!
+//! ```text
+//! policy.rs   which keys for which repository (pure); nothing is trusted by default
+//! key.rs      ed25519 and ECDSA P-256 keys
+//! cosign.rs   where signatures are stored and what they say
+//! ```
+
+mod cosign;
+mod key;
+mod policy;
+
+pub use cosign::{Payload, SIGNATURE_TYPE, SignError, sign, signature_tag};
+pub use key::{KeyError, KeyKind, PrivateKey, PublicKey};
+pub use policy::{PolicyError, Requirement, Rule, Trust};
+
+use crate::artifact::Artifact;
+use crate::digest::Digest;
+use crate::source::{Source, SourceError};
+
+/// A value somebody vouches for, and who.
+#[derive(Debug, Clone)]
+pub struct Verified<T> {
+    value: T,
+    authority: Authority,
+}
+
+/// Why a value is accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Authority {
+    /// Enough trusted keys have signed.
+    Signed {
+        /// The repository the signatures name.
+        repository: String,
+        /// The keys' file names, sorted.
+        keys: Vec<String>,
+    },
+    /// The policy spells out that nothing is checked here.
+    Unchecked {
+        /// The rule that says so.
+        rule: String,
+    },
+}
+
+impl<T> Verified<T> {
+    /// The value.
+    pub fn get(&self) -> &T {
+        &self.value
+    }
+
+    /// Who vouches for it.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// The value without its proof.
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+
+    /// Something computed from the value alone, for example its parsed form.
+    ///
+    /// # Errors
+    /// What `f` says.
+    pub fn try_map<U, E>(self, f: impl FnOnce(T) -> Result<U, E>) -> Result<Verified<U>, E> {
+        Ok(Verified {
+            value: f(self.value)?,
+            authority: self.authority,
+        })
+    }
+}
+
+/// Why a digest is not accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// No rule covers the place: default deny.
+    #[error("nothing in the trust policy covers {place}")]
+    NotCovered {
+        /// Repository or file.
+        place: String,
+    },
+    /// There is no signature at all.
+    #[error("{digest} from {place} is not signed")]
+    Unsigned {
+        /// Repository or file.
+        place: String,
+        /// What is not signed.
+        digest: Digest,
+    },
+    /// There are signatures, but none that counts.
+    #[error("{digest} from {place} has no trusted signature: {}", reasons.join("; "))]
+    Untrusted {
+        /// Repository or file.
+        place: String,
+        /// What is signed.
+        digest: Digest,
+        /// What is wrong with each signature.
+        reasons: Vec<String>,
+    },
+    /// Fewer trusted keys have signed than the policy asks for.
+    #[error("{digest} from {place} is signed by {} of {needed} required keys ({})", have.len(), have.join(", "))]
+    TooFew {
+        /// Repository or file.
+        place: String,
+        /// What is signed.
+        digest: Digest,
+        /// The keys that have signed.
+        have: Vec<String>,
+        /// How many have to.
+        needed: usize,
+    },
+    /// The signatures can't be read.
+    #[error("cannot read the signatures of {digest}")]
+    Source {
+        /// What may be signed.
+        digest: Digest,
+        /// Why.
+        source: SourceError,
+    },
+}
+
+/// Checks the signatures of an artifact against the policy.
+///
+/// For a repository of a registry the rule is the one that covers its name. A file has no name that
+/// could be trusted, so there the name inside the *signed* payload counts: it must be one that a
+/// rule covers and whose key has made the signature.
+///
+/// # Errors
+/// [`VerifyError`] says what is missing.
+pub async fn verify(
+    trust: &Trust,
+    source: &dyn Source,
+    artifact: Artifact,
+) -> Result<Verified<Artifact>, VerifyError> {
+    let authority = vouched_for(trust, source, &artifact.digest).await?;
+    Ok(Verified {
+        value: artifact,
+        authority,
+    })
+}
+
+/// Checks the signatures of a digest, for example of an image that is used on its own.
+///
+/// # Errors
+/// [`VerifyError`] says what is missing.
+pub async fn verify_digest(
+    trust: &Trust,
+    source: &dyn Source,
+    digest: Digest,
+) -> Result<Verified<Digest>, VerifyError> {
+    let authority = vouched_for(trust, source, &digest).await?;
+    Ok(Verified {
+        value: digest,
+        authority,
+    })
+}
+
+async fn vouched_for(trust: &Trust, source: &dyn Source, digest: &Digest) -> Result<Authority, VerifyError> {
+    let place = source
+        .repository()
+        .unwrap_or_else(|| format!("file:{}", file_of(source)));
+    let rule = trust.rule_for(&place);
+    if let Some(Rule {
+        name,
+        require: Requirement::Nothing,
+        ..
+    }) = rule
+    {
+        tracing::warn!(
+            place,
+            rule = name,
+            "accepted without a signature, as the trust policy says"
+        );
+        return Ok(Authority::Unchecked { rule: name.clone() });
+    }
+    if rule.is_none() && source.repository().is_some() {
+        return Err(VerifyError::NotCovered { place });
+    }
+    let signatures = cosign::signatures(source, digest)
+        .await
+        .map_err(|source| VerifyError::Source {
+            digest: *digest,
+            source,
+        })?;
+    if signatures.is_empty() {
+        return Err(VerifyError::Unsigned {
+            place,
+            digest: *digest,
+        });
+    }
+    let fixed = source.repository();
+    policy::judge(trust, &place, fixed.as_deref(), digest, &signatures)
+}
+
+fn file_of(source: &dyn Source) -> String {
+    let name = source.name();
+    name.strip_prefix("oci:").unwrap_or(&name).to_owned()
+}
