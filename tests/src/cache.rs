@@ -50,8 +50,9 @@ pub fn entry(name: &str, key: &Key, build: impl FnOnce(&Path) -> Result<()>) -> 
     if path.exists() {
         return Ok(path);
     }
+    remove_abandoned(&parent, name)?;
     let scratch = tempfile::Builder::new()
-        .prefix(&format!(".{name}-"))
+        .prefix(&scratch_prefix(name))
         .permissions(fs::Permissions::from_mode(0o755))
         .tempdir_in(&parent)
         .with_context(|| format!("create a directory in {}", parent.display()))?
@@ -66,6 +67,26 @@ pub fn entry(name: &str, key: &Key, build: impl FnOnce(&Path) -> Result<()>) -> 
             Err(error)
         }
     }
+}
+
+/// Removes what builds of that name have left that were killed; the caller holds the lock of the name.
+fn remove_abandoned(parent: &Path, name: &str) -> Result<()> {
+    for entry in fs::read_dir(parent).with_context(|| format!("list {}", parent.display()))? {
+        let entry = entry?;
+        let abandoned = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(&scratch_prefix(name));
+        if abandoned && entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// No name contains a dot, so no name's prefix matches the scratch directories of another.
+fn scratch_prefix(name: &str) -> String {
+    format!(".{name}.")
 }
 
 /// Waits for an exclusive lock on a file; it is released when the value is dropped.

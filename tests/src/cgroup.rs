@@ -13,19 +13,23 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::paths;
+
 /// A cgroup directory that need not exist.
 #[derive(Debug, Clone)]
 pub struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// The cgroup of that name at the top of the unified hierarchy.
+    /// The cgroup for a machine of this instance, at the top of the unified hierarchy.
     ///
     /// # Errors
     /// No cgroup2 file system is mounted.
     pub fn named(name: &str) -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts").context("read /proc/self/mounts")?;
         let top = unified(&mounts).context("no cgroup2 file system is mounted on this host")?;
-        Ok(Self(Path::new(top).join(name)))
+        Ok(Self(
+            Path::new(top).join(format!("{}-testnode-{name}", paths::instance())),
+        ))
     }
 
     /// Its directory.

@@ -103,7 +103,7 @@ mod tests {
     fn stream_sees_both_streams_and_ends() {
         let mut seen = Vec::new();
         stream(&mut command("sh", ["-c", "echo a; echo b >&2"]), |line| {
-            seen.push(line.to_owned())
+            seen.push(line.to_owned());
         })
         .unwrap();
         assert_eq!(seen, ["a", "b"]);

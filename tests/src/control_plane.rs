@@ -36,17 +36,20 @@ const READY_SECONDS: u32 = 150;
 /// Its root cannot be built, a step of its setup fails, or it does not answer in time.
 pub fn up(progress: &Progress) -> Result<Cloud> {
     let name = Name::parse(NAME)?;
+    let layers = layers(progress)?;
     let cloud = match Node::find(&name) {
         Ok(node) => {
+            if node.layers() != layers {
+                bail!("the control plane is not of the present recipe; `testnode down {NAME}` removes it");
+            }
             if !node.running()? {
                 node.boot()?;
             }
             Cloud::on(node)
         }
         Err(_) => {
-            let layers = layers(progress)?;
             progress.say("control plane: booting");
-            Cloud::on(Node::up(&name, Setup::over(layers).address(lab::CONTROL_PLANE))?)
+            Cloud::on(Node::up(&name, &Setup::over(layers).address(lab::CONTROL_PLANE))?)
         }
     };
     progress.say("control plane: waiting for its services");
@@ -97,7 +100,7 @@ fn fill(scratch: &Path, root: &Path, guest: &Path, progress: &Progress) -> Resul
         setup = setup.file(&format!("{DIRECTORY}/guest/{file}"), content);
     }
     progress.say("control plane: first boot");
-    let node = Node::up(&name, setup)?;
+    let node = Node::up(&name, &setup)?;
     let filled = run_setup(&node, progress)
         .and_then(|()| node.power_off())
         .and_then(|()| keep(&node.written_layer(), scratch));

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
 use crate::command::{self, command};
+use crate::paths;
 
 /// The lab's own address: the bridge, and what listens in its namespace (the registry).
 pub const LAB: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
@@ -19,7 +20,6 @@ pub const CONTROL_PLANE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
 /// Nodes get the free addresses from here on.
 pub const FIRST_NODE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 11);
 
-const NAMESPACE: &str = "nodectl-lab";
 const BRIDGE: &str = "lab0";
 
 /// Makes the lab's namespace and bridge if they are not there.
@@ -27,12 +27,13 @@ const BRIDGE: &str = "lab0";
 /// # Errors
 /// `ip` fails: no privileges, or no bridge support in the kernel.
 pub fn up() -> Result<()> {
-    if namespace_path(NAMESPACE).exists() {
+    let lab = lab_namespace();
+    if namespace_path(&lab).exists() {
         return Ok(());
     }
-    ip(["netns", "add", NAMESPACE])?;
+    ip(["netns", "add", &lab])?;
     let made = (|| {
-        let inside = ["-n", NAMESPACE];
+        let inside = ["-n", lab.as_str()];
         ip(inside.into_iter().chain(["link", "set", "lo", "up"]))?;
         ip(inside
             .into_iter()
@@ -54,12 +55,12 @@ pub fn up() -> Result<()> {
 /// # Errors
 /// `ip` fails.
 pub fn down() -> Result<()> {
-    remove_namespace(NAMESPACE)
+    remove_namespace(&lab_namespace())
 }
 
 /// A command that runs in the lab's network namespace; pushes to the registry go over its loopback.
 pub fn command_inside(program: &str) -> Command {
-    let namespace = format!("--net={}", namespace_path(NAMESPACE).display());
+    let namespace = format!("--net={}", namespace_path(&lab_namespace()).display());
     command("nsenter", [&namespace, "--", program])
 }
 
@@ -68,7 +69,7 @@ pub fn command_inside(program: &str) -> Command {
 /// # Errors
 /// The lab is not up, or `work` fails.
 pub fn inside<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    let path = namespace_path(NAMESPACE);
+    let path = namespace_path(&lab_namespace());
     std::thread::scope(|scope| {
         let thread = scope.spawn(move || {
             let namespace = File::open(&path).with_context(|| format!("open {}", path.display()))?;
@@ -86,6 +87,7 @@ pub fn inside<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 /// # Errors
 /// `ip` fails.
 pub fn attach(machine: &str, address: Ipv4Addr) -> Result<PathBuf> {
+    let lab = lab_namespace();
     let namespace = machine_namespace(machine);
     let path = namespace_path(&namespace);
     if path.exists() {
@@ -95,10 +97,9 @@ pub fn attach(machine: &str, address: Ipv4Addr) -> Result<PathBuf> {
     let made = (|| {
         let port = format!("v-{machine}");
         ip([
-            "link", "add", &port, "netns", NAMESPACE, "type", "veth", "peer", "name", "eth0", "netns",
-            &namespace,
+            "link", "add", &port, "netns", &lab, "type", "veth", "peer", "name", "eth0", "netns", &namespace,
         ])?;
-        ip(["-n", NAMESPACE, "link", "set", &port, "master", BRIDGE, "up"])?;
+        ip(["-n", &lab, "link", "set", &port, "master", BRIDGE, "up"])?;
         ip(["-n", &namespace, "link", "set", "lo", "up"])?;
         ip([
             "-n",
@@ -128,8 +129,12 @@ pub fn detach(machine: &str) -> Result<()> {
     remove_namespace(&machine_namespace(machine))
 }
 
+fn lab_namespace() -> String {
+    format!("{}-lab", paths::instance())
+}
+
 fn machine_namespace(machine: &str) -> String {
-    format!("nodectl-m-{machine}")
+    format!("{}-m-{machine}", paths::instance())
 }
 
 fn namespace_path(name: &str) -> PathBuf {

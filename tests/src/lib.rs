@@ -17,6 +17,7 @@ pub mod cache;
 pub mod cgroup;
 pub mod cloud;
 pub mod command;
+pub mod compute;
 pub mod control_plane;
 pub mod guest;
 pub mod lab;

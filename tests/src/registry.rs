@@ -48,8 +48,6 @@ pub fn up() -> Result<()> {
         .arg("serve")
         .arg(&file)
         .env("CGROUP", cgroup.path())
-        // Its tracing wants a collector.
-        .env("OTEL_TRACES_EXPORTER", "none")
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -99,11 +97,11 @@ pub fn from_nodes() -> String {
 
 fn cgroup() -> Result<Cgroup> {
     // An upper-case name can never be a machine's.
-    Cgroup::named("nodectl-testnode-REGISTRY")
+    Cgroup::named("REGISTRY")
 }
 
 fn directory() -> PathBuf {
-    Path::new(paths::WORK).join("REGISTRY")
+    paths::work().join("REGISTRY")
 }
 
 fn configuration(directory: &Path) -> String {

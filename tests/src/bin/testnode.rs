@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up { name, install } => up(&name, install)?,
+        Command::Up { name, install } => up(&name, install.as_deref())?,
         Command::Exec { name, argv } => return exec(&name, &argv),
         Command::Shell { name } => return exec(&name, &["/bin/bash".to_owned(), "-l".to_owned()]),
         Command::Cut { name } => Node::find(&name)?.cut()?,
@@ -119,14 +119,14 @@ fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn up(name: &Name, install: Option<PathBuf>) -> Result<()> {
+fn up(name: &Name, install: Option<&Path>) -> Result<()> {
     match Node::find(name) {
         Ok(_) if install.is_some() => bail!("{name} exists: its disk is not made again"),
         Ok(node) => node.boot(),
         Err(_) => {
             let setup = Setup::node()?;
             let setup = install.iter().fold(setup, |setup, tree| setup.install(tree));
-            Node::up(name, setup).map(drop)
+            Node::up(name, &setup).map(drop)
         }
     }
 }

@@ -3,7 +3,7 @@
 //! ```no_run
 //! # fn main() -> anyhow::Result<()> {
 //! use node_tests::node::{Name, Node, Setup};
-//! let node = Node::up(&Name::parse("n1")?, Setup::node()?)?;
+//! let node = Node::up(&Name::parse("n1")?, &Setup::node()?)?;
 //! println!("{}", node.run(["systemctl", "is-system-running"])?);
 //! node.reboot()?; // systemd's own reboot
 //! node.cut()?; // every process gone in one instant
@@ -52,7 +52,7 @@ impl Node {
     ///
     /// # Errors
     /// The name is taken, or the boot does not finish in time; then nothing of the machine is left.
-    pub fn up(name: &Name, setup: Setup) -> Result<Self> {
+    pub fn up(name: &Name, setup: &Setup) -> Result<Self> {
         let node = Self::create(name, setup)?;
         match node.boot() {
             Ok(()) => Ok(node),
@@ -89,6 +89,11 @@ impl Node {
     /// Its address in the lab.
     pub fn address(&self) -> Ipv4Addr {
         self.record.address
+    }
+
+    /// The read-only layers of its root, topmost first.
+    pub fn layers(&self) -> &[PathBuf] {
+        &self.record.layers
     }
 
     /// What it runs on.
@@ -231,9 +236,9 @@ impl Node {
         }
     }
 
-    fn create(name: &Name, setup: Setup) -> Result<Self> {
-        let run = Path::new(paths::RUN);
-        fs::create_dir_all(run).with_context(|| format!("create {}", run.display()))?;
+    fn create(name: &Name, setup: &Setup) -> Result<Self> {
+        let run = paths::run();
+        fs::create_dir_all(&run).with_context(|| format!("create {}", run.display()))?;
         let _lock = cache::lock(&run.join("lock"))?;
         if Record::load(name)?.is_some() {
             bail!("there is a machine named {name} already");
@@ -254,7 +259,7 @@ impl Node {
     }
 
     fn cgroup(&self) -> Result<Cgroup> {
-        Cgroup::named(&format!("nodectl-testnode-{}", self.name()))
+        Cgroup::named(self.name().as_str())
     }
 
     fn wait_ready(&self, listener: &Listener) -> Result<()> {

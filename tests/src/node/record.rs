@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -139,7 +139,7 @@ impl Record {
 
     /// Everything the machine writes.
     pub fn disk(&self) -> PathBuf {
-        Path::new(paths::WORK).join(self.name.as_str())
+        paths::work().join(self.name.as_str())
     }
 
     pub fn upper(&self) -> PathBuf {
@@ -165,7 +165,7 @@ pub(super) fn free_address(taken: &[Record]) -> Option<Ipv4Addr> {
 }
 
 fn machines() -> PathBuf {
-    Path::new(paths::RUN).join("machines")
+    paths::run().join("machines")
 }
 
 fn directory(name: &Name) -> PathBuf {

@@ -1,0 +1,151 @@
+//! The steps of a compute node's story that are about its surroundings: each does its part, proves it and tells it.
+//!
+//! The demo and the node tests tell the same steps, so what a person is shown is what is asserted.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cloud::{Cloud, Service};
+use crate::node::{Name, Node, Setup};
+use crate::story::Story;
+use crate::{control_plane, lab, registry};
+
+/// Programs that run containers as daemons or for them; a node must do without any.
+const DAEMONS: &[&str] = &[
+    "containerd",
+    "crio",
+    "crun",
+    "docker",
+    "dockerd",
+    "kubelet",
+    "podman",
+    "runc",
+];
+
+const COMPUTE_UP_SECONDS: u32 = 90;
+const ACTIVE_SECONDS: u32 = 180;
+const HEARTBEAT_SECONDS: u32 = 120;
+
+/// The registry answers in the lab.
+///
+/// # Errors
+/// It does not.
+pub fn registry_serves(story: &mut Story) -> Result<()> {
+    story.step("a registry serves on loopback", |_| registry::up())?;
+    story.show(&format!(
+        "{} in the lab, {} for nodes",
+        registry::FROM_LAB,
+        registry::from_nodes()
+    ));
+    Ok(())
+}
+
+/// A node boots, with systemd as PID 1 and nothing on it that runs containers.
+///
+/// # Errors
+/// It does not boot, a unit has failed, or there is a container runtime on it.
+pub fn node_boots(story: &mut Story, name: &Name, setup: &Setup) -> Result<Node> {
+    let node = story.step("a node boots, without any container daemon", |_| {
+        let node = Node::up(name, setup)?;
+        let first = node.run(["cat", "/proc/1/comm"])?;
+        ensure!(first.trim() == "systemd", "PID 1 is {}", first.trim());
+        let failed = node.run(["systemctl", "--failed", "--no-legend", "--plain"])?;
+        ensure!(failed.trim().is_empty(), "units failed at boot: {failed}");
+        for daemon in DAEMONS {
+            let found = node.attempt(["sh", "-c", "command -v \"$1\"", "sh", daemon])?;
+            ensure!(!found.status.success(), "{daemon} is on the node");
+        }
+        Ok(node)
+    })?;
+    story.show(&node.run(["systemd-analyze", "time"])?);
+    Ok(node)
+}
+
+/// The control plane serves.
+///
+/// # Errors
+/// It cannot be built or booted.
+pub fn control_plane_serves(story: &mut Story) -> Result<Cloud> {
+    story
+        .step("a control plane serves at its own address", control_plane::up)
+        .inspect(|_| {
+            story.show(&format!(
+                "keystone, placement, glance, nova, neutron at {}",
+                lab::CONTROL_PLANE
+            ));
+        })
+}
+
+/// nova-compute on the node is up in the eyes of the cloud, and may be scheduled to.
+///
+/// # Errors
+/// It does not report in time.
+pub fn cloud_sees_compute(story: &mut Story, cloud: &Cloud, host: &Name) -> Result<Service> {
+    let service = story.step("the cloud sees nova-compute up", |progress| {
+        progress.say("waiting for the first report");
+        let service = cloud.wait_compute(host.as_str(), COMPUTE_UP_SECONDS)?;
+        progress.say("mapping the host into the cell");
+        cloud.discover_hosts()?;
+        Ok(service)
+    })?;
+    story.show(&cloud.openstack(&["compute", "service", "list"])?);
+    Ok(service)
+}
+
+/// An instance becomes active on the node and its console has a heartbeat; returns the beat.
+///
+/// # Errors
+/// It goes to ERROR, lands elsewhere, or stays silent.
+pub fn guest_boots(story: &mut Story, cloud: &Cloud, host: &Name, guest: &str) -> Result<u64> {
+    let server = story.step(&format!("instance {guest} becomes ACTIVE"), |_| {
+        cloud.server_create(guest)?;
+        let server = cloud.wait_active(guest, ACTIVE_SECONDS)?;
+        ensure!(
+            server.host.as_deref() == Some(host.as_str()),
+            "{guest} is on {:?}",
+            server.host
+        );
+        Ok(server)
+    })?;
+    let domain = server.domain.as_deref().unwrap_or_default();
+    story.show(&format!(
+        "{} {} {} {domain}",
+        server.id, server.name, server.status
+    ));
+    let beat = story.step(&format!("{guest} is alive on its serial console"), |_| {
+        cloud.wait_heartbeat(guest, 0, HEARTBEAT_SECONDS)
+    })?;
+    story.show(&last_lines(&cloud.console(guest)?, 3));
+    Ok(beat)
+}
+
+/// The guest has beaten again since `beat`, without having started anew; returns the later beat.
+///
+/// # Errors
+/// It is silent, not active, or its count began again.
+pub fn guest_lives(cloud: &Cloud, guest: &str, beat: u64) -> Result<u64> {
+    let server = cloud.server_show(guest)?;
+    ensure!(server.status == "ACTIVE", "{guest} is {}", server.status);
+    let later = cloud.wait_heartbeat(guest, beat, HEARTBEAT_SECONDS)?;
+    let boots = cloud
+        .console(guest)?
+        .lines()
+        .filter(|line| line.starts_with("heartbeat 1 "))
+        .count();
+    ensure!(boots <= 1, "{guest} has booted {boots} times");
+    Ok(later)
+}
+
+/// nova-compute has reported after `service` was seen.
+///
+/// # Errors
+/// It has not within a minute and a half.
+pub fn compute_reports(cloud: &Cloud, service: &Service) -> Result<Service> {
+    cloud
+        .wait_report_after(service, COMPUTE_UP_SECONDS)
+        .context("nova-compute after the change")
+}
+
+fn last_lines(text: &str, count: usize) -> String {
+    let lines: Vec<&str> = text.trim_end().lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
