@@ -1,5 +1,6 @@
 //! OCI images on a node: where they come from, how they are verified, and the store that holds them.
 
+pub mod build;
 pub mod digest;
 pub mod durable;
 pub mod error;
@@ -12,3 +13,4 @@ pub mod registry;
 pub mod artifact;
 pub mod source;
 pub mod verify;
+pub mod pull;
