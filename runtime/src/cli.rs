@@ -4,6 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::inside::Inside;
 use crate::launch::{self, Roots, Running, StartError};
@@ -97,13 +101,18 @@ pub(crate) fn report(error: &dyn std::error::Error) {
     tracing::error!("{text}");
 }
 
-/// libcontainer tells the real cause of a failure only in its log.
+/// Our own warnings and errors, and the errors of libcontainer: it tells the real cause of a failure
+/// only in its log.
 fn log_to_stderr() {
-    tracing_subscriber::fmt()
+    let levels = Targets::new()
+        .with_default(Level::ERROR)
+        .with_target(env!("CARGO_CRATE_NAME"), Level::WARN);
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_max_level(tracing::Level::WARN)
         .with_ansi(false)
         .without_time()
-        .with_target(false)
+        .with_target(false);
+    tracing_subscriber::registry()
+        .with(lines.with_filter(levels))
         .init();
 }

@@ -16,6 +16,9 @@ use oci_spec::runtime::{Capabilities, Process, User};
 use crate::launch::{Bundle, Running, StartError, execute};
 use crate::{process, sys};
 
+/// Exit status of a child that did not get inside, as of env(1) and other programs that run another.
+const NOT_ENTERED: i32 = 125;
+
 /// A running service that can be entered.
 #[derive(Debug)]
 pub struct Inside {
@@ -46,7 +49,7 @@ impl Inside {
         Ok(Self {
             process,
             namespaces: namespaces_to_join(running.pid)?,
-            cgroup: cgroup_of(running.pid)?,
+            cgroup: cgroup_of(&running.pid.to_string())?,
             definition,
             filter: bundle.filter,
         })
@@ -62,11 +65,16 @@ impl Inside {
             ForkResult::Child => {
                 let status = self.run(command).unwrap_or_else(|error| {
                     crate::report(&error);
-                    125
+                    NOT_ENTERED
                 });
                 std::process::exit(status);
             }
-            ForkResult::Parent { child } => wait(child),
+            ForkResult::Parent { child } => match wait(child)? {
+                NOT_ENTERED => Err(StartError::call("enter the service")(
+                    std::io::ErrorKind::Other.into(),
+                )),
+                status => Ok(status),
+            },
         }
     }
 
@@ -93,6 +101,9 @@ impl Inside {
     }
 
     fn join_cgroup(&self) -> Result<(), StartError> {
+        if self.cgroup == cgroup_of("self")? {
+            return Ok(());
+        }
         let procs = self.cgroup.join("cgroup.procs");
         std::fs::write(&procs, "0").map_err(StartError::path("join cgroup", procs))
     }
@@ -195,8 +206,8 @@ fn namespaces_to_join(pid: i32) -> Result<CloneFlags, StartError> {
 }
 
 /// Directory of the process's cgroup in the unified hierarchy.
-fn cgroup_of(pid: i32) -> Result<PathBuf, StartError> {
-    let path = PathBuf::from(format!("/proc/{pid}/cgroup"));
+fn cgroup_of(process: &str) -> Result<PathBuf, StartError> {
+    let path = PathBuf::from(format!("/proc/{process}/cgroup"));
     let text = std::fs::read_to_string(&path).map_err(StartError::path("read", &path))?;
     let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
     own.map(|own| Path::new("/sys/fs/cgroup").join(own))

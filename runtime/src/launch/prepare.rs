@@ -65,6 +65,9 @@ pub(super) fn prepare(bundle: &Bundle, stage: &Path, notify: Option<&Path>) -> R
     }
     let mut spec = bundle.spec.clone();
     spec.set_mounts(Some(list));
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_resources(None);
+    }
     if let Some(oci_root) = spec.root_mut() {
         oci_root.set_path(root);
     }

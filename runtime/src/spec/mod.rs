@@ -156,12 +156,15 @@ pub fn oci_spec(resolved: &Resolved<'_>) -> Result<Spec, SpecError> {
         .readonly(true)
         .build()
         .map_err(oci("root"))?;
+    let mut linux = linux.build().map_err(oci("linux section"))?;
+    // The builder's defaults; resources are the unit's business.
+    linux.set_resources(None);
     let mut spec = SpecBuilder::default()
         .version("1.2.0")
         .root(root)
         .mounts(mounts::render(resolved, &accounts)?)
         .process(process::render(resolved, &accounts)?)
-        .linux(linux.build().map_err(oci("linux section"))?)
+        .linux(linux)
         .build()
         .map_err(oci("configuration"))?;
     spec.set_hostname(namespaces::hostname(resolved));

@@ -14,7 +14,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 pub(super) fn render(r: &Resolved<'_>, accounts: &Accounts) -> Result<Process, SpecError> {
     let image = r.image_config.config().as_ref();
     let identity = identity(r, image, accounts)?;
-    ProcessBuilder::default()
+    let mut process = ProcessBuilder::default()
         .terminal(false)
         .args(command(&r.container.process.args, image)?)
         .env(environment(&r.container.process.env, image, &identity)?)
@@ -23,7 +23,10 @@ pub(super) fn render(r: &Resolved<'_>, accounts: &Accounts) -> Result<Process, S
         .capabilities(capabilities::render(r.container, identity.uid)?)
         .no_new_privileges(r.container.process.no_new_privileges)
         .build()
-        .map_err(oci("process"))
+        .map_err(oci("process"))?;
+    // The builder's defaults; limits are inherited from node-run.
+    process.set_rlimits(None);
+    Ok(process)
 }
 
 fn identity(r: &Resolved<'_>, image: Option<&Config>, accounts: &Accounts) -> Result<Identity, SpecError> {
