@@ -28,3 +28,5 @@ pub mod log;
 pub mod output;
 pub mod protocol;
 pub mod schema;
+pub mod facts;
+pub mod render;

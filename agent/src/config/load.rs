@@ -25,7 +25,7 @@ pub fn load(roots: &Roots) -> Result<Settings> {
         let table: Table = toml::from_str(&text).map_err(|e| wrong().because(e))?;
         merged.overlay(&file, table);
     }
-    let fragment: Fragment = merged.table.try_into().map_err(|e| {
+    let fragment: Fragment = merged.table.clone().try_into().map_err(|e| {
         AgentError::config(format!(
             "configuration in {} does not fit together",
             roots.config.display()
@@ -34,6 +34,7 @@ pub fn load(roots: &Roots) -> Result<Settings> {
     })?;
     let mut settings = Settings::from(fragment);
     settings.origins = merged.origins;
+    settings.document = merged.table;
     Ok(settings)
 }
 

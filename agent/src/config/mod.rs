@@ -44,6 +44,8 @@ pub struct Settings {
     pub policy: PolicyFragment,
     /// Which file set a value: dotted key → file.
     pub origins: BTreeMap<String, PathBuf>,
+    /// All files merged, as they are written.
+    pub document: toml::Table,
 }
 
 /// How to reach registries.
@@ -96,6 +98,7 @@ impl From<Fragment> for Settings {
             probation_tries: probation.tries.map(std::num::NonZeroU32::get),
             policy: f.policy.unwrap_or_default(),
             origins: BTreeMap::new(),
+            document: toml::Table::new(),
         }
     }
 }

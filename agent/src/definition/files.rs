@@ -7,7 +7,7 @@ use node_runtime::spec::values::Mode;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::content::{Content, Scalar};
+use super::content::Content;
 
 /// A file rendered when a deployment is staged, mounted read-only into the container.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -67,20 +67,10 @@ pub struct SecretFile {
     pub content: BTreeMap<String, BTreeMap<String, SecretValue>>,
 }
 
-/// A value of a secret file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub enum SecretValue {
-    /// The content of a secret: `{ secret = "name" }`.
-    Secret(SecretRef),
-    /// A literal.
-    Scalar(Scalar),
-}
-
-/// `{ secret = "name" }`
+/// A value of a secret file: `{ secret = "name" }`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct SecretRef {
+pub struct SecretValue {
     /// Name of the secret; the node's configuration says where it is.
     pub secret: String,
 }
@@ -91,10 +81,7 @@ impl SecretFile {
         self.content
             .values()
             .flat_map(BTreeMap::values)
-            .filter_map(|value| match value {
-                SecretValue::Secret(s) => Some(s.secret.as_str()),
-                SecretValue::Scalar(_) => None,
-            })
+            .map(|v| v.secret.as_str())
     }
 }
 

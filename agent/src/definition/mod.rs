@@ -22,6 +22,7 @@ pub use files::{FileFormat, RenderedFile, SecretFile, SecretValue};
 pub use gate::{Gate, Probe, Scope, When};
 pub use state::{Requires, Restore, StatePath};
 pub use validate::DefinitionError;
+pub(crate) use validate::check_ini_word;
 
 use crate::api::Disruption;
 use crate::error::{AgentError, Result};

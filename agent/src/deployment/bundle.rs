@@ -1,0 +1,86 @@
+//! A bundle in memory, and the digest that names it.
+
+use std::collections::BTreeMap;
+
+use node_images::digest::Digest;
+
+/// Everything in `services/<name>/` except `digest`. Equal bundles start equal processes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Bundle {
+    /// Path relative to the bundle → file.
+    pub files: BTreeMap<String, BundleFile>,
+}
+
+/// One file of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleFile {
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Content.
+    pub bytes: Vec<u8>,
+}
+
+impl BundleFile {
+    /// A file of root's that everybody may read.
+    pub fn plain(bytes: impl Into<Vec<u8>>) -> Self {
+        BundleFile { mode: 0o644, uid: 0, gid: 0, bytes: bytes.into() }
+    }
+}
+
+impl Bundle {
+    /// The service digest: sha256 over the sorted lines `path mode uid:gid sha256`.
+    pub fn digest(&self) -> String {
+        let mut text = String::new();
+        for (path, file) in &self.files {
+            let content = Digest::of(&file.bytes).hex();
+            text.push_str(&format!("{path} {:04o} {}:{} {content}\n", file.mode, file.uid, file.gid));
+        }
+        Digest::of(text.as_bytes()).hex()
+    }
+
+    /// Paths of the files in which two bundles differ.
+    pub fn differences(&self, other: &Bundle) -> Vec<String> {
+        let mut paths: Vec<String> = self
+            .files
+            .iter()
+            .filter(|(path, file)| other.files.get(*path) != Some(file))
+            .map(|(path, _)| path.clone())
+            .chain(other.files.keys().filter(|path| !self.files.contains_key(*path)).cloned())
+            .collect();
+        paths.sort();
+        paths
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(files: &[(&str, u32, &str)]) -> Bundle {
+        let file = |(path, mode, text): &(&str, u32, &str)| {
+            let mut file = BundleFile::plain(*text);
+            file.mode = *mode;
+            ((*path).to_owned(), file)
+        };
+        Bundle { files: files.iter().map(file).collect() }
+    }
+
+    #[test]
+    fn path_mode_and_content_all_count() {
+        let base = bundle(&[("a", 0o644, "x"), ("b", 0o644, "y")]);
+        assert_eq!(base.digest(), bundle(&[("b", 0o644, "y"), ("a", 0o644, "x")]).digest());
+        for other in [
+            bundle(&[("a", 0o644, "x")]),
+            bundle(&[("a", 0o600, "x"), ("b", 0o644, "y")]),
+            bundle(&[("a", 0o644, "x"), ("b", 0o644, "z")]),
+            bundle(&[("a", 0o644, "x"), ("c", 0o644, "y")]),
+        ] {
+            assert_ne!(base.digest(), other.digest());
+            assert!(!base.differences(&other).is_empty());
+        }
+    }
+}
