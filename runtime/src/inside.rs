@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use caps::{CapSet, Capability, CapsHashSet};
+use caps::{CapSet, CapsHashSet};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, Signal};
@@ -14,6 +14,7 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid, chdir, setgid, setgroups, setuid};
 use oci_spec::runtime::{Capabilities, Process, User};
 
 use crate::launch::{Bundle, Running, StartError, execute};
+use crate::spec::capabilities::kernel_set;
 use crate::{process, sys};
 
 /// Exit status of a child that did not get inside, as of env(1) and other programs that run another.
@@ -134,7 +135,7 @@ impl Inside {
         let none = Capabilities::new();
         let sets = self.definition.capabilities().as_ref();
         let set = |pick: fn(&oci_spec::runtime::LinuxCapabilities) -> &Option<Capabilities>| {
-            to_set(sets.and_then(|sets| pick(sets).as_ref()).unwrap_or(&none))
+            kernel_set(sets.and_then(|sets| pick(sets).as_ref()).unwrap_or(&none))
         };
         for capability in caps::all().difference(&set(|s| s.bounding())) {
             if caps::has_cap(None, CapSet::Bounding, *capability)? {
@@ -172,13 +173,6 @@ impl Inside {
         }
         environment
     }
-}
-
-fn to_set(capabilities: &Capabilities) -> CapsHashSet {
-    capabilities
-        .iter()
-        .filter_map(|cap| cap.to_string().parse::<Capability>().ok())
-        .collect()
 }
 
 /// The namespaces in which the service is not already together with this process; joining one's

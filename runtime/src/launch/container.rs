@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::rc::Rc;
 
-use caps::{Capability, CapsHashSet};
+use caps::CapsHashSet;
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::syscall::syscall::SyscallType;
@@ -17,6 +17,7 @@ use oci_spec::runtime::{Capability as OciCapability, Process, Spec};
 use super::prepare::Prepared;
 use super::workload::Workload;
 use super::{Bundle, Readiness, StartError};
+use crate::spec::capabilities::kernel_set;
 
 /// A container whose process waits for the word to go. It is killed if that never comes.
 pub(super) struct Created {
@@ -116,11 +117,7 @@ fn keep_admin(spec: &mut Spec, filter: bool, host_dev: bool) -> Option<CapsHashS
     let mut kept = held.clone();
     kept.insert(OciCapability::SysAdmin);
     set_held(process, capabilities, kept);
-    Some(
-        held.iter()
-            .filter_map(|cap| cap.to_string().parse::<Capability>().ok())
-            .collect(),
-    )
+    Some(kernel_set(&held))
 }
 
 fn set_held(

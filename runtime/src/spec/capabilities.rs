@@ -54,3 +54,24 @@ fn convert(capability: &Capability) -> Result<OciCapability, SpecError> {
 pub(super) fn has(capabilities: &BTreeMap<Capability, String>, name: &str) -> bool {
     capabilities.keys().any(|capability| capability.name() == name)
 }
+
+/// The OCI form as the set that goes to the kernel.
+pub(crate) fn kernel_set<'a>(of: impl IntoIterator<Item = &'a OciCapability>) -> caps::CapsHashSet {
+    let name = |capability: &OciCapability| serde_json::to_value(capability).ok();
+    of.into_iter()
+        .filter_map(|capability| name(capability)?.as_str()?.parse::<caps::Capability>().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_capability_of_the_kernel_survives_the_conversions() {
+        for capability in caps::all() {
+            let own = Capability::try_from(capability.to_string()).unwrap();
+            assert_eq!(kernel_set(&[convert(&own).unwrap()]), [capability].into());
+        }
+    }
+}

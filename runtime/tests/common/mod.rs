@@ -1,6 +1,9 @@
 //! A *box* for tests: a Debian root booted with systemd as PID 1 by systemd-nspawn, thrown away at
 //! the end. What it lacks on this host it says in a panic.
 
+// Each test program uses a part of this.
+#![allow(dead_code)]
+
 pub mod service;
 
 use std::fs;
