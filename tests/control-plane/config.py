@@ -164,16 +164,16 @@ def write(path, text, group=None):
         path.chmod(0o640)
 
 
-def tune_uwsgi(path):
-    """One process with a few threads, no AppArmor, and a Connection header.
+def tune_uwsgi(path, processes, threads):
+    """Few processes and threads, no AppArmor, and a Connection header.
 
     Debian's ini drops Content-Length and closes the connection; keystone and nova do not announce it, so a
     client that reuses the connection after a 204 is reset.
     """
     path = Path(path)
     text = path.read_text()
-    text = re.sub(r"(?m)^processes *=.*$", "processes = 1", text)
-    text = re.sub(r"(?m)^threads *=.*$", "threads = 6", text)
+    text = re.sub(r"(?m)^processes *=.*$", f"processes = {processes}", text)
+    text = re.sub(r"(?m)^threads *=.*$", f"threads = {threads}", text)
     text = re.sub(r"(?m)^plugins *=.*$", "plugins = python3", text)
     text = re.sub(r"(?m)^apparmor-profile *=.*\n", "", text)
     if "add-header = Connection: close" not in text:
@@ -193,11 +193,13 @@ def write_all(host):
     write("/etc/nova/nova.conf", ini(nova(host)), "nova")
     write("/etc/neutron/neutron.conf", ini(neutron(host)), "neutron")
     write("/etc/neutron/plugins/ml2/ml2_conf.ini", ini(ML2), "neutron")
-    for path in (
-        "/etc/keystone/keystone-uwsgi.ini",
-        "/etc/placement/placement-api-uwsgi.ini",
-        "/etc/glance/glance-api-uwsgi.ini",
-        "/etc/nova/nova-api-uwsgi.ini",
-        "/etc/neutron/neutron-api-uwsgi.ini",
+    for service, file in (
+        ("keystone", "keystone"),
+        ("placement", "placement-api"),
+        ("glance", "glance-api"),
+        ("neutron", "neutron-api"),
     ):
-        tune_uwsgi(path)
+        tune_uwsgi(f"/etc/{service}/{file}-uwsgi.ini", processes=1, threads=6)
+    # One thread each: the greenlet that reads RPC replies belongs to the thread that asked first, and sleeps while
+    # another thread waits for its own reply, which then never comes.
+    tune_uwsgi("/etc/nova/nova-api-uwsgi.ini", processes=2, threads=1)

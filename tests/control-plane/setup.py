@@ -6,10 +6,11 @@ Every step is named, timed and may be repeated.
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import config
-from api import Api, ApiError, wait_until
+from api import PORTS, Api, ApiError, wait_until
 
 CATALOG = {
     "placement": ("placement", ""),
@@ -28,11 +29,15 @@ UNUSED_UNITS = [
 ]
 
 
+class Failed(Exception):
+    """A program that did not succeed, with the end of what it said."""
+
+
 def run(*argv, user=None):
     argv = ["runuser", "-u", user, "--", *argv] if user else list(argv)
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
-        sys.exit(f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout[-4000:]}")
+        raise Failed(f"{' '.join(argv)}: exit {done.returncode}\n{done.stdout[-4000:]}")
     return done.stdout
 
 
@@ -69,8 +74,31 @@ class Setup:
             run("rabbitmqctl", "add_user", config.RABBIT_USER, config.PASSWORD)
         run("rabbitmqctl", "set_permissions", config.RABBIT_USER, ".*", ".*", ".*")
 
-    def step_keystone(self):
+    def step_schemas(self):
+        """All databases, in two lanes of about the same length."""
+        with ThreadPoolExecutor(2) as lanes:
+            for lane in [lanes.submit(self._nova_schemas), lanes.submit(self._other_schemas)]:
+                lane.result()
+
+    def _nova_schemas(self):
+        run("nova-manage", "api_db", "sync", user="nova")
+        cell0 = config.database("nova", "nova_cell0")["connection"]
+        run("nova-manage", "cell_v2", "map_cell0", "--database_connection", cell0, user="nova")
+        if "cell1" not in run("nova-manage", "cell_v2", "list_cells", user="nova"):
+            run("nova-manage", "cell_v2", "create_cell", "--name=cell1", user="nova")
+        run("nova-manage", "db", "sync", user="nova")
+
+    def _other_schemas(self):
         run("keystone-manage", "db_sync", user="keystone")
+        run("placement-manage", "db", "sync", user="placement")
+        run("glance-manage", "db_sync", user="glance")
+        run(
+            "neutron-db-manage", "--config-file", "/etc/neutron/neutron.conf",
+            "--config-file", "/etc/neutron/plugins/ml2/ml2_conf.ini", "upgrade", "head",
+            user="neutron",
+        )
+
+    def step_keystone(self):
         for kind in ("fernet_setup", "credential_setup"):
             run("keystone-manage", kind, "--keystone-user", "keystone", "--keystone-group", "keystone")
         url = f"http://{self.host}:5000/v3"
@@ -110,36 +138,10 @@ class Setup:
                     }
                     identity("/v3/endpoints", {"endpoint": endpoint})
 
-    def step_placement(self):
-        run("placement-manage", "db", "sync", user="placement")
-        start("placement-api")
-        wait_until(60, "placement", lambda: self.api.answers("placement"))
-
-    def step_glance(self):
-        run("glance-manage", "db_sync", user="glance")
-        start("glance-api")
-        wait_until(60, "glance", lambda: self.api.answers("image"))
-
-    def step_nova_databases(self):
-        run("nova-manage", "api_db", "sync", user="nova")
-        cell0 = config.database("nova", "nova_cell0")["connection"]
-        run("nova-manage", "cell_v2", "map_cell0", "--database_connection", cell0, user="nova")
-        if "cell1" not in run("nova-manage", "cell_v2", "list_cells", user="nova"):
-            run("nova-manage", "cell_v2", "create_cell", "--name=cell1", user="nova")
-        run("nova-manage", "db", "sync", user="nova")
-
-    def step_nova(self):
-        start("nova-api", "nova-conductor", "nova-scheduler")
-        wait_until(90, "nova-api", lambda: self.api.answers("compute"))
-
-    def step_neutron(self):
-        run(
-            "neutron-db-manage", "--config-file", "/etc/neutron/neutron.conf",
-            "--config-file", "/etc/neutron/plugins/ml2/ml2_conf.ini", "upgrade", "head",
-            user="neutron",
-        )
-        start("neutron-api", "neutron-rpc-server")
-        wait_until(90, "neutron", lambda: self.api.answers("network"))
+    def step_services(self):
+        start("--no-block", *OPENSTACK_UNITS)
+        for service in PORTS:
+            wait_until(120, service, lambda: self.api.answers(service))
 
     def step_guest(self):
         present = {item["name"]: item["id"] for item in self.api.get("image", "/v2/images")["images"]}
@@ -181,7 +183,7 @@ def main():
         began = time.monotonic()
         try:
             step()
-        except ApiError as error:
+        except (ApiError, Failed) as error:
             sys.exit(f"step {title}: {error}")
         print(f"took {title} {time.monotonic() - began:.1f}", flush=True)
 

@@ -5,9 +5,10 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::cloud::{Cloud, Service};
+use crate::control_plane::Pending;
 use crate::node::{Name, Node, Setup};
 use crate::story::Story;
-use crate::{control_plane, lab, registry};
+use crate::{lab, registry};
 
 /// Programs that run containers as daemons or for them; a node must do without any.
 const DAEMONS: &[&str] = &[
@@ -60,13 +61,15 @@ pub fn node_boots(story: &mut Story, name: &Name, setup: &Setup) -> Result<Node>
     Ok(node)
 }
 
-/// The control plane serves.
+/// The control plane, begun earlier, serves.
 ///
 /// # Errors
 /// It cannot be built or booted.
-pub fn control_plane_serves(story: &mut Story) -> Result<Cloud> {
+pub fn control_plane_serves(story: &mut Story, pending: Pending) -> Result<Cloud> {
     story
-        .step("a control plane serves at its own address", control_plane::up)
+        .step("a control plane serves at its own address", |progress| {
+            pending.wait(progress)
+        })
         .inspect(|_| {
             story.show(&format!(
                 "keystone, placement, glance, nova, neutron at {}",

@@ -5,8 +5,10 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use crate::cache::{self, Key};
 use crate::cloud::Cloud;
@@ -55,6 +57,36 @@ pub fn up(progress: &Progress) -> Result<Cloud> {
     progress.say("control plane: waiting for its services");
     cloud.wait_ready(READY_SECONDS)?;
     Ok(cloud)
+}
+
+/// A control plane on its way up in the background: it takes half a minute even from the cache.
+#[derive(Debug)]
+pub struct Pending {
+    progress: Arc<Progress>,
+    thread: JoinHandle<Result<Cloud>>,
+}
+
+impl Pending {
+    /// Begins to bring it up.
+    pub fn begin() -> Self {
+        let progress = Arc::new(Progress::quiet());
+        let shared = Arc::clone(&progress);
+        Self {
+            progress,
+            thread: std::thread::spawn(move || up(&shared)),
+        }
+    }
+
+    /// Waits until it serves.
+    ///
+    /// # Errors
+    /// As [`up`].
+    pub fn wait(self, progress: &Progress) -> Result<Cloud> {
+        progress.follow(&self.progress);
+        self.thread
+            .join()
+            .map_err(|_| anyhow!("the thread that sets up the control plane panicked"))?
+    }
 }
 
 /// Removes the control plane with all that was done in it; what is cached stays.

@@ -28,4 +28,5 @@ pub mod progress;
 pub mod registry;
 pub mod roots;
 pub mod story;
+pub mod tale;
 pub mod teardown;

@@ -7,6 +7,8 @@ use node_tests::command::{command, output};
 use node_tests::node::{Name, Node, Setup};
 use node_tests::{lab, paths, registry, teardown};
 
+const NOTHING: [String; 0] = [];
+
 /// Removes what a failed assertion has left.
 struct Cleanup;
 
@@ -24,7 +26,11 @@ fn a_machine_lives_and_leaves_nothing() {
     );
     paths::choose_instance("nodectl-t1");
     teardown::everything().unwrap();
-    let before = host();
+    assert_eq!(
+        host(),
+        NOTHING,
+        "an earlier run has left something that has no record"
+    );
     let cleanup = Cleanup;
 
     let name = Name::parse("n1").unwrap();
@@ -46,7 +52,7 @@ fn a_machine_lives_and_leaves_nothing() {
 
     drop(cleanup);
     assert_eq!(Node::all().unwrap().len(), 0);
-    assert_eq!(host(), before, "something is left on the host");
+    assert_eq!(host(), NOTHING, "something is left on the host");
     assert!(!paths::work().join("n1").exists());
 }
 
