@@ -164,3 +164,22 @@ pub(crate) fn set_handler(signal: nix::sys::signal::Signal, to: nix::sys::signal
     // the signal is a valid one that may be ignored.
     let _ = unsafe { nix::sys::signal::signal(signal, to) };
 }
+
+/// Has the kernel kill this process when a pipe becomes readable or loses its last writer, fcntl(2)
+/// F_SETSIG.
+pub(crate) fn kill_when_readable(pipe: std::os::fd::RawFd) -> nix::Result<()> {
+    use nix::errno::Errno;
+    // <asm-generic/fcntl.h>; the libc crate lacks it for this target.
+    const F_SETSIG: libc::c_int = 10;
+    // SAFETY: these commands take plain numbers; a bad descriptor is reported as an error.
+    let results = unsafe {
+        [
+            libc::fcntl(pipe, libc::F_SETOWN, libc::getpid()),
+            libc::fcntl(pipe, F_SETSIG, libc::SIGKILL),
+            libc::fcntl(pipe, libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK),
+        ]
+    };
+    results
+        .into_iter()
+        .try_for_each(|result| Errno::result(result).map(drop))
+}

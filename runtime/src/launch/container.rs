@@ -15,7 +15,7 @@ use nix::unistd::{Pid, pipe2};
 use oci_spec::runtime::{Capability as OciCapability, Process, Spec};
 
 use super::prepare::Prepared;
-use super::workload::Workload;
+use super::workload::{Lifeline, Workload};
 use super::{Bundle, Readiness, StartError};
 use crate::spec::capabilities::kernel_set;
 
@@ -25,6 +25,7 @@ pub(super) struct Created {
     container: Container,
     pid: Pid,
     report: File,
+    _lifeline: OwnedFd,
     started: bool,
 }
 
@@ -32,6 +33,8 @@ pub(super) struct Created {
 pub(super) fn create(bundle: &Bundle, prepared: Prepared) -> Result<Created, StartError> {
     let service = bundle.launch.service.clone();
     let (report, write) =
+        pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| StartError::call("make a pipe")(e.into()))?;
+    let (lifeline, hold) =
         pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|e| StartError::call("make a pipe")(e.into()))?;
     let notifies = bundle.launch.readiness == Readiness::Notify;
     let mut spec = prepared.spec;
@@ -43,18 +46,24 @@ pub(super) fn create(bundle: &Bundle, prepared: Prepared) -> Result<Created, Sta
         listen_names: std::env::var("LISTEN_FDNAMES").ok(),
         watchdog_usec: std::env::var("WATCHDOG_USEC").ok().filter(|_| notifies),
         report: write.as_raw_fd(),
+        lifeline: Lifeline {
+            read: lifeline.as_raw_fd(),
+            write: hold.as_raw_fd(),
+        },
         environment: OnceCell::new(),
     };
     write_config(&prepared.bundle, &spec)?;
     let container = build(&service, &prepared.state, &prepared.bundle, workload)
         .map_err(|source| create_failed(&service, source.into()))?;
-    drop::<OwnedFd>(write);
+    drop((write, lifeline));
+    let report = File::from(report);
     match container.pid() {
         Some(pid) => Ok(Created {
             service,
             container,
             pid,
-            report: File::from(report),
+            report,
+            _lifeline: hold,
             started: false,
         }),
         None => Err(create_failed(&service, "libcontainer reports no process".into())),

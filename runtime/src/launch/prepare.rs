@@ -48,6 +48,7 @@ enum Source {
 pub(super) fn prepare(bundle: &Bundle, stage: &Path, notify: Option<&Path>) -> Result<Prepared, StartError> {
     std::fs::create_dir_all(stage).map_err(StartError::path("make", stage))?;
     let mut entries = present_entries(bundle)?;
+    find_sysctls(&bundle.spec)?;
     let notify_socket = notify.map(|socket| show(&mut entries, socket)).transpose()?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| StartError::call("unshare mounts")(e.into()))?;
     let host_dev = mounts::has_host_dev(&entries);
@@ -78,6 +79,16 @@ pub(super) fn prepare(bundle: &Bundle, stage: &Path, notify: Option<&Path>) -> R
         host_dev,
         notify_socket,
     })
+}
+
+/// libcontainer does not tell which kernel parameter it could not find.
+fn find_sysctls(spec: &Spec) -> Result<(), StartError> {
+    let sysctls = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
+    for key in sysctls.into_iter().flat_map(|sysctls| sysctls.keys()) {
+        let path = Path::new("/proc/sys").join(key.replace('.', "/"));
+        std::fs::metadata(&path).map_err(StartError::path("find kernel parameter", &path))?;
+    }
+    Ok(())
 }
 
 /// Makes the notify socket visible, unless it already is.

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::ffi::CString;
 use std::io::Write;
 use std::os::fd::RawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use caps::{CapSet, CapsHashSet};
@@ -31,18 +31,58 @@ pub(super) struct Workload {
     pub watchdog_usec: Option<String>,
     /// Where a failure is reported; closed by a successful execve(2).
     pub report: RawFd,
+    /// A pipe whose write end only node-run keeps.
+    pub lifeline: Lifeline,
     /// Environment of the program, set by [`Executor::setup_envs`].
     pub environment: OnceCell<HashMap<String, String>>,
 }
 
+/// From now until execve(2), the container's process ends with node-run. It would wait for ever
+/// otherwise, and under KillMode=process nobody would take it away. (The first process of a private
+/// pid namespace is immune to this signal; such services have no use for KillMode=process, since
+/// their children end with it anyhow.)
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lifeline {
+    pub read: RawFd,
+    pub write: RawFd,
+}
+
+impl Lifeline {
+    fn end_with_node_run(self) -> nix::Result<()> {
+        nix::unistd::close(self.write)?;
+        sys::kill_when_readable(self.read)?;
+        // It may have ended before the signal was armed.
+        let mut end = [0];
+        match nix::unistd::read(self.read, &mut end) {
+            Err(nix::errno::Errno::EAGAIN) => Ok(()),
+            Ok(_) => Err(nix::errno::Errno::EPIPE),
+            Err(e) => Err(e),
+        }
+    }
+}
+
 impl Executor for Workload {
-    fn validate(&self, _spec: &Spec) -> Result<(), ExecutorValidationError> {
-        Ok(())
+    /// Looks for the program while a failure is still one of the launch.
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        let process = spec.process().as_ref();
+        let environment = process.and_then(|p| p.env().as_ref()).into_iter().flatten();
+        let path = environment
+            .filter_map(|variable| variable.strip_prefix("PATH="))
+            .last();
+        let program = process
+            .and_then(|p| p.args().as_ref()?.first())
+            .map_or("", String::as_str);
+        find_program(program, path.unwrap_or_default())
+            .map(drop)
+            .map_err(ExecutorValidationError::ArgValidationError)
     }
 
     /// systemd's variables name a process; that is this one now, by its number in its own pid
     /// namespace (sd_listen_fds(3), sd_watchdog_enabled(3)).
     fn setup_envs(&self, mut envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        self.lifeline
+            .end_with_node_run()
+            .map_err(|e| ExecutorSetEnvsError::Other(format!("watch node-run: {e}")))?;
         let own = std::process::id().to_string();
         if envs.contains_key("LISTEN_FDS") {
             envs.insert("LISTEN_PID".to_owned(), own.clone());
@@ -100,10 +140,7 @@ pub(crate) fn execute(
     environment: &HashMap<String, String>,
     path: &str,
 ) -> Result<std::convert::Infallible, String> {
-    let found = find_program(program, path).ok_or_else(|| match program.contains('/') {
-        true => format!("execute {program}: no such executable in the image"),
-        false => format!("execute {program}: not found in PATH {path}"),
-    })?;
+    let found = find_program(program, path)?;
     let text = |s: &str| CString::new(s).map_err(|_| format!("execute {program}: NUL in {s:?}"));
     let args = args.iter().map(|arg| text(arg)).collect::<Result<Vec<_>, _>>()?;
     let variable = |(key, value): (&String, &String)| text(&format!("{key}={value}"));
@@ -112,11 +149,17 @@ pub(crate) fn execute(
     execve(&file, &args, &environment).map_err(|e| format!("execute {}: {}", found.display(), e.desc()))
 }
 
-fn find_program(program: &str, path: &str) -> Option<PathBuf> {
+fn find_program(program: &str, path: &str) -> Result<PathBuf, String> {
+    let executable = |file: &Path| access(file, AccessFlags::X_OK);
     if program.contains('/') {
-        return Some(PathBuf::from(program)).filter(|p| p.exists());
+        let file = PathBuf::from(program);
+        return match executable(&file) {
+            Ok(()) => Ok(file),
+            Err(e) => Err(format!("execute {program}: {}", e.desc())),
+        };
     }
     path.split(':')
-        .map(|directory| PathBuf::from(directory).join(program))
-        .find(|candidate| candidate.is_file() && access(candidate, AccessFlags::X_OK).is_ok())
+        .map(|directory| Path::new(directory).join(program))
+        .find(|candidate| candidate.is_file() && executable(candidate).is_ok())
+        .ok_or_else(|| format!("execute {program}: not found in PATH {path}"))
 }
