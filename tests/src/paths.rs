@@ -6,26 +6,45 @@
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-static INSTANCE: OnceLock<&str> = OnceLock::new();
+static INSTANCE: OnceLock<String> = OnceLock::new();
+
+/// Where the run directories of all instances are.
+const RUN: &str = "/run";
+
+const SUFFIX: &str = "-testnode";
 
 /// Chooses the instance of this process; the first choice holds.
-pub fn choose_instance(name: &'static str) {
-    INSTANCE.get_or_init(|| name);
+pub fn choose_instance(name: &str) {
+    INSTANCE.get_or_init(|| name.to_owned());
 }
 
 /// The instance of this process: `nodectl` unless another was chosen.
 pub fn instance() -> &'static str {
-    INSTANCE.get_or_init(|| "nodectl")
+    INSTANCE.get_or_init(|| "nodectl".to_owned())
+}
+
+/// The instances that have something on this host.
+///
+/// # Errors
+/// /run cannot be listed.
+pub fn instances() -> std::io::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(RUN)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        found.extend(name.strip_suffix(SUFFIX).map(str::to_owned));
+    }
+    found.sort();
+    Ok(found)
 }
 
 /// What is running now: records and sockets. Gone with a reboot, like the things it describes.
 pub fn run() -> PathBuf {
-    Path::new("/run").join(format!("{}-testnode", instance()))
+    Path::new(RUN).join(format!("{}{SUFFIX}", instance()))
 }
 
 /// The disks of machines and of the registry: large, on a real file system, removed by `down`.
 pub fn work() -> PathBuf {
-    Path::new("/var/tmp").join(format!("{}-testnode", instance()))
+    Path::new("/var/tmp").join(format!("{}{SUFFIX}", instance()))
 }
 
 /// The cache directory: `$NODECTL_CACHE`, or /var/cache/nodectl. All instances share it.

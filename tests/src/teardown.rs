@@ -3,9 +3,9 @@
 use anyhow::{Result, bail};
 
 use crate::node::Node;
-use crate::{lab, registry};
+use crate::{cache, lab, paths, registry};
 
-/// Removes all machines, the registry and the network; goes on after a failure and tells all of them.
+/// Removes all machines, the registry and the network of this instance; goes on after a failure and tells all of them.
 ///
 /// # Errors
 /// Something could not be removed.
@@ -21,9 +21,11 @@ pub fn everything() -> Result<()> {
             failures.push(format!("{what}: {error:#}"));
         }
     }
-    if failures.is_empty() {
-        Ok(())
-    } else {
-        bail!("left behind: {}", failures.join("; "))
+    if !failures.is_empty() {
+        bail!("left behind: {}", failures.join("; "));
     }
+    for directory in [paths::work(), paths::run()] {
+        cache::remove(&directory)?;
+    }
+    Ok(())
 }

@@ -7,13 +7,23 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
+use node_tests::command::output;
 use node_tests::node::{Name, Node, Setup};
 use node_tests::progress::Progress;
-use node_tests::{control_plane, guest, lab, registry, teardown};
+use node_tests::{control_plane, guest, lab, paths, registry, teardown};
 
 /// Test machines for nodectl on this host.
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
+struct Arguments {
+    /// Which surroundings; tests have their own
+    #[arg(long, value_name = "NAME", default_value = "nodectl")]
+    instance: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
 enum Command {
     /// Boot a node: a new one, or one that was cut
     Up {
@@ -58,11 +68,14 @@ enum Command {
 
 #[derive(Args)]
 struct Down {
-    #[arg(required_unless_present = "all")]
+    #[arg(required_unless_present_any = ["all", "instance_only"])]
     name: Option<Name>,
-    /// Everything
-    #[arg(long, conflicts_with = "name")]
+    /// Everything of every instance
+    #[arg(long, conflicts_with_all = ["name", "instance_only"])]
     all: bool,
+    /// Everything of this instance
+    #[arg(long, conflicts_with = "name")]
+    instance_only: bool,
 }
 
 #[derive(Subcommand, Clone, Copy)]
@@ -89,7 +102,9 @@ enum ControlPlane {
 }
 
 fn main() -> ExitCode {
-    match run(Command::parse()) {
+    let arguments = Arguments::parse();
+    paths::choose_instance(&arguments.instance);
+    match run(arguments.command) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("testnode: {error:#}");
@@ -106,7 +121,8 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Cut { name } => Node::find(&name)?.cut()?,
         Command::Reboot { name } => Node::find(&name)?.reboot()?,
         Command::Down(Down { name: Some(name), .. }) => Node::find(&name)?.down()?,
-        Command::Down(Down { name: None, .. }) => teardown::everything()?,
+        Command::Down(Down { all: true, .. }) => everything()?,
+        Command::Down(Down { .. }) => teardown::everything()?,
         Command::List => list()?,
         Command::Lab(Switch::Up) => lab::up()?,
         Command::Lab(Switch::Down) => lab::down()?,
@@ -139,6 +155,19 @@ fn exec(name: &Name, argv: &[String]) -> Result<ExitCode> {
 fn replace(command: &mut std::process::Command) -> anyhow::Error {
     let error = command.exec();
     anyhow::Error::new(error).context(format!("start {}", command.get_program().display()))
+}
+
+/// Every instance is taken down by a process of its own: a process has one.
+fn everything() -> Result<()> {
+    let program = std::env::current_exe().context("find the own program")?;
+    for other in paths::instances().context("list instances")? {
+        if other != paths::instance() {
+            let mut down = std::process::Command::new(&program);
+            down.args(["--instance", &other, "down", "--instance-only"]);
+            output(&mut down)?;
+        }
+    }
+    teardown::everything()
 }
 
 fn list() -> Result<()> {
