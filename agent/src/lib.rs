@@ -14,6 +14,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod api;
+pub mod authoring;
 pub mod config;
 pub mod definition;
 pub mod deployment;

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use schemars::{JsonSchema, Schema};
 
-use crate::{api, definition, protocol};
+use crate::{api, authoring, definition, protocol, release};
 
 /// A schema and the name that it is published under.
 #[derive(Debug)]
@@ -20,16 +20,26 @@ pub struct Published {
 pub fn all() -> Vec<Published> {
     vec![
         of::<protocol::Acknowledgement>("acknowledgement"),
+        of::<authoring::Bundled>("bundled"),
         of::<api::DoctorReport>("doctor"),
         of::<api::Event>("event"),
         of::<protocol::Failed>("failure"),
         of::<api::FsckReport>("fsck"),
         of::<api::GcReport>("gc"),
         of::<protocol::History>("history"),
+        of::<authoring::ImageBuilt>("image-built"),
+        of::<authoring::ImageInspected>("image-inspected"),
         of::<api::Outcome>("outcome"),
         of::<api::Plan>("plan"),
+        of::<authoring::Pushed>("pushed"),
+        of::<authoring::ReleaseBuilt>("release-built"),
+        of::<release::ReleaseDefinition>("release-definition"),
+        of::<release::ReleaseDocument>("release-document"),
+        of::<authoring::ReleaseInspected>("release-inspected"),
+        of::<authoring::ReleaseVerified>("release-verified"),
         of::<protocol::Request>("request"),
         of::<definition::Definition>("service-definition"),
+        of::<authoring::Signed>("signed"),
         of::<api::Status>("status"),
     ]
 }

@@ -23,7 +23,11 @@ struct Daemon {
 impl Daemon {
     fn new(agent: Arc<ScriptedAgent>) -> Self {
         Self {
-            runtime: tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap(),
+            runtime: tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .unwrap(),
             operations: Arc::new(Operations::new(agent)),
             connections: Mutex::default(),
         }
@@ -89,8 +93,15 @@ fn an_operation_tells_its_events_in_order_and_then_its_result() {
     let (events, result) = run(&daemon.client(), &upgrade());
 
     assert_eq!(result, Ok(expected));
-    assert_eq!(texts(&events), [(1, "one".into()), (2, "two".into()), (3, "three".into())]);
-    assert_eq!(*agent.asked.lock().unwrap(), [upgrade()], "the request arrived as it was sent");
+    assert_eq!(
+        texts(&events),
+        [(1, "one".into()), (2, "two".into()), (3, "three".into())]
+    );
+    assert_eq!(
+        *agent.asked.lock().unwrap(),
+        [upgrade()],
+        "the request arrived as it was sent"
+    );
 }
 
 #[test]
@@ -110,22 +121,34 @@ fn while_an_operation_runs_questions_are_answered_and_a_second_one_is_refused() 
     let daemon = Daemon::new(agent);
     let (first, second) = (daemon.client(), daemon.client());
     let (started, is_started) = mpsc::channel();
-    let running = thread::spawn(move || {
-        first.run(&upgrade(), &|_| started.send(()).unwrap(), &|_| {})
-    });
+    let running = thread::spawn(move || first.run(&upgrade(), &|_| started.send(()).unwrap(), &|_| {}));
     steps.send(note("under way")).unwrap();
     is_started.recv_timeout(DEADLINE).unwrap();
 
     assert!(matches!(second.query(&Query::Status), Ok(Report::Status(_))));
-    assert!(matches!(second.query(&Query::History { limit: 0 }), Ok(Report::History(_))));
+    assert!(matches!(
+        second.query(&Query::History { limit: 0 }),
+        Ok(Report::History(_))
+    ));
     let refused = run(&second, &Request::Gc { dry_run: true }).1.unwrap_err();
     assert_eq!(refused.code, ExitCode::TryAgain as u8);
-    assert!(refused.message.contains("upgrade"), "names what is running: {}", refused.message);
+    assert!(
+        refused.message.contains("upgrade"),
+        "names what is running: {}",
+        refused.message
+    );
 
-    steps.send(Step::End(Box::new(Ok(Report::acknowledge("done"))))).unwrap();
+    steps
+        .send(Step::End(Box::new(Ok(Report::acknowledge("done")))))
+        .unwrap();
     running.join().unwrap().unwrap();
-    steps.send(Step::End(Box::new(Ok(Report::acknowledge("done"))))).unwrap();
-    assert!(run(&second, &Request::Gc { dry_run: true }).1.is_ok(), "afterwards the next one runs");
+    steps
+        .send(Step::End(Box::new(Ok(Report::acknowledge("done")))))
+        .unwrap();
+    assert!(
+        run(&second, &Request::Gc { dry_run: true }).1.is_ok(),
+        "afterwards the next one runs"
+    );
 }
 
 #[test]
@@ -155,7 +178,11 @@ fn an_operation_outlives_the_one_who_asked_for_it() {
             true
         })
         .unwrap();
-    assert_eq!(texts(&seen), [(2, "still under way".into())], "what happened meanwhile can be read again");
+    assert_eq!(
+        texts(&seen),
+        [(2, "still under way".into())],
+        "what happened meanwhile can be read again"
+    );
 }
 
 #[test]
@@ -164,7 +191,10 @@ fn a_panic_in_the_engine_ends_the_operation_and_not_the_daemon() {
     let daemon = Daemon::new(agent);
     let client = daemon.client();
     steps.send(Step::Panic).unwrap();
-    assert_eq!(run(&client, &upgrade()).1.unwrap_err().code, ExitCode::Other as u8);
+    assert_eq!(
+        run(&client, &upgrade()).1.unwrap_err().code,
+        ExitCode::Other as u8
+    );
     assert!(client.query(&Query::Status).is_ok());
 }
 
@@ -175,7 +205,9 @@ fn a_follower_sees_old_events_once_and_then_new_ones() {
     for text in ["one", "two"] {
         steps.send(note(text)).unwrap();
     }
-    steps.send(Step::End(Box::new(Ok(Report::acknowledge("done"))))).unwrap();
+    steps
+        .send(Step::End(Box::new(Ok(Report::acknowledge("done")))))
+        .unwrap();
     run(&daemon.client(), &upgrade()).1.unwrap();
 
     let follower = daemon.client();
@@ -189,7 +221,9 @@ fn a_follower_sees_old_events_once_and_then_new_ones() {
     assert_eq!(is_seen.recv_timeout(DEADLINE).unwrap().seq, 2);
     let other = daemon.client();
     steps.send(note("three")).unwrap();
-    steps.send(Step::End(Box::new(Ok(Report::acknowledge("done"))))).unwrap();
+    steps
+        .send(Step::End(Box::new(Ok(Report::acknowledge("done")))))
+        .unwrap();
     run(&other, &upgrade()).1.unwrap();
     assert_eq!(is_seen.recv_timeout(DEADLINE).unwrap().seq, 3);
     following.join().unwrap().unwrap();

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context as _;
+
 use super::session::Session;
 use super::{Exit, Global};
 use crate::local::LocalAgent;
@@ -70,6 +72,18 @@ impl Context {
         } else {
             Session::open(self.local(), &self.output)
         }
+    }
+
+    /// Waits for work that needs a runtime.
+    pub(super) fn wait_for<T>(
+        &self,
+        work: impl Future<Output = crate::error::Result<T>>,
+    ) -> anyhow::Result<T> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("can't start the runtime")?;
+        Ok(runtime.block_on(work)?)
     }
 
     fn local(&self) -> LocalAgent {

@@ -15,6 +15,7 @@ mod history;
 mod image;
 mod logs;
 mod pin;
+mod places;
 mod plan;
 mod recover;
 mod release;

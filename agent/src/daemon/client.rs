@@ -139,7 +139,9 @@ impl Client {
     }
 
     async fn proxy(&self) -> Result<Agent1Proxy<'_>, Failure> {
-        Agent1Proxy::new(&self.connection).await.map_err(|error| failure_of(&error))
+        Agent1Proxy::new(&self.connection)
+            .await
+            .map_err(|error| failure_of(&error))
     }
 }
 
@@ -224,7 +226,10 @@ async fn stream(
 }
 
 async fn events_since(proxy: &Agent1Proxy<'_>, seq: u64) -> Result<Vec<Event>, Failure> {
-    let events = proxy.events_since(seq).await.map_err(|error| failure_of(&error))?;
+    let events = proxy
+        .events_since(seq)
+        .await
+        .map_err(|error| failure_of(&error))?;
     events.iter().map(|text| decode(text)).collect()
 }
 

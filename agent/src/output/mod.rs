@@ -4,6 +4,7 @@
 //! decided here. Text fits 80 columns where the terminal is not wider. A reader that closes its end of the pipe is not
 //! an error.
 
+mod build;
 mod human;
 mod page;
 mod progress;
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use crate::protocol::{Failed, Failure};
 
+pub use build::BuildView;
 pub use human::Human;
 pub use page::Page;
 pub use progress::ProgressView;

@@ -63,6 +63,31 @@ impl ProgressView {
         }
     }
 
+    /// A step begins.
+    pub fn step(&self, text: &str) {
+        match &self.view {
+            View::Silent => {}
+            View::Lines => to_stderr(text),
+            View::Bars(bars) => bars.step.set_message(text.to_owned()),
+        }
+    }
+
+    /// Something small within a step: seen on a terminal only.
+    pub fn detail(&self, text: &str) {
+        if let View::Bars(bars) = &self.view {
+            bars.step.set_message(text.to_owned());
+        }
+    }
+
+    /// A line that stays.
+    pub fn say(&self, text: &str) {
+        match &self.view {
+            View::Silent => {}
+            View::Lines => to_stderr(text),
+            View::Bars(bars) => bars.say(text),
+        }
+    }
+
     /// Takes the bars away; what was said in lines stays.
     pub fn finish(&self) {
         if let View::Bars(bars) = &self.view {

@@ -68,7 +68,9 @@ impl Agent for ScriptedAgent {
     fn query(&self, query: &Query) -> Result<Report, Failure> {
         Ok(match query {
             Query::Status => Report::Status(status()),
-            Query::History { .. } => Report::History(node_agent::protocol::History { entries: vec![history_entry()] }),
+            Query::History { .. } => Report::History(node_agent::protocol::History {
+                entries: vec![history_entry()],
+            }),
         })
     }
 

@@ -1,5 +1,6 @@
 //! How each document reads for a person.
 
+mod authoring;
 mod event;
 mod figures;
 mod history;

@@ -1,0 +1,31 @@
+//! Which kind of trouble a failure of `node-images` is; the exit code follows.
+
+use node_images::build::BuildError;
+use node_images::registry::RegistryError;
+use node_images::source::SourceError;
+
+use crate::error::{AgentError, Kind};
+
+/// A place could not be read or written.
+pub(super) fn place(message: impl Into<String>) -> impl FnOnce(SourceError) -> AgentError {
+    let message = message.into();
+    move |error| AgentError::from_leaf(kind_of(&error), message, error)
+}
+
+fn kind_of(error: &SourceError) -> Kind {
+    match error {
+        SourceError::Registry(RegistryError::NotFound { .. }) | SourceError::NotFound { .. } => {
+            Kind::Unavailable
+        }
+        SourceError::Registry(_) => Kind::Unavailable,
+        SourceError::Digest { .. } | SourceError::Size { .. } | SourceError::Document { .. } => {
+            Kind::Verification
+        }
+        _ => Kind::Other,
+    }
+}
+
+/// An image could not be built.
+pub fn build(error: BuildError) -> AgentError {
+    AgentError::from_leaf(Kind::Other, "can't build the image", error)
+}
