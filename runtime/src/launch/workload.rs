@@ -68,7 +68,7 @@ impl Executor for Workload {
         let environment = process.and_then(|p| p.env().as_ref()).into_iter().flatten();
         let path = environment
             .filter_map(|variable| variable.strip_prefix("PATH="))
-            .last();
+            .next_back();
         let program = process
             .and_then(|p| p.args().as_ref()?.first())
             .map_or("", String::as_str);

@@ -134,3 +134,43 @@ fn export(filter: &ScmpFilterContext) -> Result<Vec<u8>, CompileError> {
         .map_err(CompileError::Export)?;
     Ok(program)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_profile_compiles_to_instructions() {
+        let program = compile(DEFAULT_PROFILE).unwrap();
+        assert!(
+            program.len().is_multiple_of(8) && program.len() > 80,
+            "{}",
+            program.len()
+        );
+        assert_eq!(
+            program,
+            compile(DEFAULT_PROFILE).unwrap(),
+            "staging is reproducible"
+        );
+    }
+
+    #[test]
+    fn profiles_for_newer_kernels_still_compile() {
+        let rule = |names: &str| {
+            let action = "\"action\": \"SCMP_ACT_ERRNO\"";
+            format!(
+                "{{\"defaultAction\": \"SCMP_ACT_ALLOW\", \"syscalls\": [{{\"names\": {names}, {action}}}]}}"
+            )
+        };
+        compile(&rule("[\"no_such_call\", \"bpf\"]")).unwrap();
+        let bad = [
+            "{}".to_owned(),
+            "[".to_owned(),
+            rule("7"),
+            r#"{"defaultAction": "SCMP_ACT_NOTIFY"}"#.to_owned(),
+        ];
+        for profile in bad {
+            assert!(compile(&profile).is_err(), "{profile}");
+        }
+    }
+}

@@ -11,6 +11,9 @@ pub mod seccomp;
 pub mod users;
 pub mod values;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::image::ImageConfiguration;
