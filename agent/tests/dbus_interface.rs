@@ -127,7 +127,10 @@ fn while_an_operation_runs_questions_are_answered_and_a_second_one_is_refused() 
 
     assert!(matches!(second.query(&Query::Status), Ok(Report::Status(_))));
     assert!(matches!(
-        second.query(&Query::History { limit: 0 }),
+        second.query(&Query::History {
+            limit: 0,
+            with_journal: true
+        }),
         Ok(Report::History(_))
     ));
     let refused = run(&second, &Request::Gc { dry_run: true }).1.unwrap_err();

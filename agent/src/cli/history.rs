@@ -15,6 +15,9 @@ pub struct History {
 
 impl History {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Exit> {
-        context.ask(&Query::History { limit: self.limit })
+        context.ask(&Query::History {
+            limit: self.limit,
+            with_journal: true,
+        })
     }
 }

@@ -69,7 +69,7 @@ impl Client {
             let proxy = self.proxy().await?;
             let answer = match query {
                 Query::Status => proxy.status().await,
-                Query::History { limit } => proxy.history(*limit).await,
+                Query::History { limit, .. } => proxy.history(*limit).await,
             };
             decode::<Answer>(&answer.map_err(|error| failure_of(&error))?)?.into()
         })

@@ -93,10 +93,17 @@ impl Interface {
         self.answer(Query::Status).await
     }
 
-    /// What was done on this node (JSON): at most `limit` entries, 0 for all.
+    /// What was done on this node (JSON): at most `limit` entries, 0 for all. Only root gets to see what the
+    /// journal said.
     #[zbus(out_args("answer"))]
-    async fn history(&self, limit: u32) -> Result<String, CallError> {
-        self.answer(Query::History { limit }).await
+    async fn history(
+        &self,
+        limit: u32,
+        #[zbus(header)] header: Header<'_>,
+        #[zbus(connection)] connection: &Connection,
+    ) -> Result<String, CallError> {
+        let with_journal = is_owner(caller(&header, connection).await?);
+        self.answer(Query::History { limit, with_journal }).await
     }
 
     /// Events after number `seq` (JSON, schema `event`), oldest first, as far as the daemon remembers.
@@ -114,25 +121,31 @@ fn encode<T: serde::Serialize>(document: &T) -> Result<String, CallError> {
     serde_json::to_string(document).map_err(|error| CallError::Internal(error.to_string()))
 }
 
-/// Lets root pass, and whoever the daemon itself runs as. The bus (or the socket, on a connection without a bus) says
-/// who is calling.
+/// Lets root pass, and whoever the daemon itself runs as.
 async fn require_owner(header: &Header<'_>, connection: &Connection) -> Result<(), CallError> {
-    let uid = match header.sender() {
-        Some(sender) => {
-            let bus = DBusProxy::new(connection).await?;
-            bus.get_connection_unix_user(BusName::from(sender.clone()))
-                .await
-                .map_err(|error| CallError::AccessDenied(format!("can't tell who is calling: {error}")))?
-        }
-        None => peer_uid(connection).await?,
-    };
-    if uid == 0 || uid == nix::unistd::geteuid().as_raw() {
+    let uid = caller(header, connection).await?;
+    if is_owner(uid) {
         Ok(())
     } else {
         Err(CallError::AccessDenied(format!(
             "only root may do that, and the caller has uid {uid}"
         )))
     }
+}
+
+fn is_owner(uid: u32) -> bool {
+    uid == 0 || uid == nix::unistd::geteuid().as_raw()
+}
+
+/// The caller's uid, as the bus says, or the socket on a connection without a bus.
+async fn caller(header: &Header<'_>, connection: &Connection) -> Result<u32, CallError> {
+    let Some(sender) = header.sender() else {
+        return peer_uid(connection).await;
+    };
+    let bus = DBusProxy::new(connection).await?;
+    bus.get_connection_unix_user(BusName::from(sender.clone()))
+        .await
+        .map_err(|error| CallError::AccessDenied(format!("can't tell who is calling: {error}")))
 }
 
 async fn peer_uid(connection: &Connection) -> Result<u32, CallError> {

@@ -133,5 +133,7 @@ pub enum Query {
     History {
         /// At most this many entries; 0 for all.
         limit: u32,
+        /// Whether to give the journal lines of units that failed, which not everybody may read.
+        with_journal: bool,
     },
 }

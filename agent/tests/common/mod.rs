@@ -68,9 +68,11 @@ impl Agent for ScriptedAgent {
     fn query(&self, query: &Query) -> Result<Report, Failure> {
         Ok(match query {
             Query::Status => Report::Status(status()),
-            Query::History { .. } => Report::History(node_agent::protocol::History {
-                entries: vec![history_entry()],
-            }),
+            Query::History { with_journal, .. } => {
+                let mut entry = history_entry();
+                entry.journal.retain(|_| *with_journal);
+                Report::History(node_agent::protocol::History { entries: vec![entry] })
+            }
         })
     }
 
