@@ -100,13 +100,15 @@ impl Apt {
         write(&self.stamp(), "")
     }
 
-    /// Identifies what the archive offers at this time: digest of its release files.
+    /// Identifies what apt would choose from at this time: digest of release files and configuration.
     ///
     /// # Errors
     /// [`BuildError::Io`] where they cannot be read.
     pub fn state(&self) -> Result<Digest, BuildError> {
         let lists = self.lists();
-        let mut releases = Vec::new();
+        let conf = self.conf();
+        let settings = fs::read(&conf).map_err(BuildError::io("read", &conf))?;
+        let mut releases = vec![(conf, Digest::of(&settings))];
         for entry in fs::read_dir(&lists).map_err(BuildError::io("list", &lists))? {
             let path = entry.map_err(BuildError::io("list", &lists))?.path();
             if path.to_string_lossy().ends_with("Release") {
@@ -217,6 +219,7 @@ APT::Get::List-Cleanup "true";
 APT::Install-Recommends "false";
 APT::Sandbox::User "root";
 APT::Keep-Downloaded-Packages "true";
+Acquire::ForceHash "SHA256";
 Acquire::Languages "none";
 Acquire::Retries "3";
 Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";

@@ -121,7 +121,7 @@ impl BuildError {
         move |source| Self::Io { action, path, source }
     }
 
-    pub(super) fn unexpected(what: impl Into<String>, problem: impl ToString) -> Self {
+    pub(super) fn unexpected(what: impl Into<String>, problem: impl std::fmt::Display) -> Self {
         Self::Unexpected {
             what: what.into(),
             problem: problem.to_string(),

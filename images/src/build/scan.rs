@@ -1,17 +1,13 @@
 //! Reads a tar file into a [`Tree`].
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
-use tar::{Archive, EntryType};
-
 use super::error::BuildError;
 use super::tree::{Content, Entry, Kind, Source, Tree, TreePath};
 use crate::digest::Hasher;
-
-const XATTR: &str = "SCHILY.xattr.";
+use crate::layer::{Archive, ArchiveError, Member, MemberKind};
 
 /// Position of the flags in a .pyc file (PEP 552).
 const PYC_FLAGS: usize = 4;
@@ -30,81 +26,65 @@ const PYC_UNCHECKED_HASH: u8 = 0b01;
 pub fn scan(path: &Path) -> Result<Tree, BuildError> {
     let file = File::open(path).map_err(BuildError::io("open", path))?;
     let mut archive = Archive::new(BufReader::with_capacity(1 << 18, file));
+    let broken = |error: ArchiveError| match error {
+        ArchiveError::Read(source) => BuildError::io("read", path)(source),
+        ArchiveError::Malformed(problem) => BuildError::unexpected(path.display().to_string(), problem),
+        ArchiveError::Entry(problem) => BuildError::unexpected(path.display().to_string(), problem),
+    };
     let mut tree = Tree::new();
-    let entries = archive.entries().map_err(BuildError::io("read", path))?;
-    for entry in entries {
-        let mut entry = entry.map_err(BuildError::io("read", path))?;
-        let name = entry.path_bytes().into_owned();
+    while let Some(member) = archive.next().map_err(broken)? {
         let bad = |problem: String| {
-            let what = format!("entry {:?} in {}", String::from_utf8_lossy(&name), path.display());
-            BuildError::unexpected(what, problem)
+            let name = String::from_utf8_lossy(&member.name);
+            BuildError::unexpected(format!("entry {name:?} in {}", path.display()), problem)
         };
-        let Some(place) = TreePath::from_tar(&name).map_err(bad)? else {
+        let Some(place) = TreePath::from_tar(&member.name).map_err(bad)? else {
             continue;
         };
-        if let Some(found) = read_entry(&mut entry, &place).map_err(bad)? {
-            tree.insert(place, found);
-        }
+        let kind = match &member.kind {
+            MemberKind::Directory => Kind::Directory,
+            MemberKind::File => Kind::File(content(&mut archive, &member, &place).map_err(bad)?),
+            MemberKind::Symlink(target) => Kind::Symlink(target.clone()),
+            MemberKind::HardLink(target) => {
+                let target = TreePath::from_tar(target).map_err(bad)?;
+                Kind::HardLink(target.ok_or_else(|| bad("hard link to the root".to_owned()))?)
+            }
+            MemberKind::Fifo => Kind::Fifo,
+            MemberKind::Device => continue,
+        };
+        tree.insert(place, entry(kind, &member).map_err(bad)?);
     }
     Ok(tree)
 }
 
-fn read_entry<R: Read>(entry: &mut tar::Entry<'_, R>, place: &TreePath) -> Result<Option<Entry>, String> {
-    let xattrs = xattrs(entry)?;
-    let kind = match entry.header().entry_type() {
-        EntryType::Directory => Kind::Directory,
-        EntryType::Regular | EntryType::Continuous => Kind::File(content(entry, place)?),
-        EntryType::Symlink => Kind::Symlink(link_target(entry)?),
-        EntryType::Link => {
-            let target = TreePath::from_tar(&link_target(entry)?)?;
-            Kind::HardLink(target.ok_or("hard link to the root")?)
-        }
-        EntryType::Fifo => Kind::Fifo,
-        EntryType::Char | EntryType::Block => return Ok(None),
-        other => return Err(format!("entry type {other:?} has no place in an image")),
-    };
-    let text = |problem: std::io::Error| problem.to_string();
-    let header = entry.header();
-    Ok(Some(Entry {
+fn entry(kind: Kind, member: &Member) -> Result<Entry, String> {
+    let attributes = &member.attributes;
+    let xattrs = attributes
+        .xattrs
+        .iter()
+        .map(|(name, value)| (name.clone(), value.0.clone()));
+    Ok(Entry {
         kind,
-        mode: header.mode().map_err(text)? & 0o7777,
-        uid: header.uid().map_err(text)?,
-        gid: header.gid().map_err(text)?,
-        mtime: header.mtime().map_err(text)?,
-        xattrs,
-    }))
+        mode: attributes.mode,
+        uid: attributes.uid.into(),
+        gid: attributes.gid.into(),
+        mtime: u64::try_from(attributes.mtime.secs).map_err(|_| "its time is before 1970".to_owned())?,
+        xattrs: xattrs.collect(),
+    })
 }
 
-fn xattrs<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<BTreeMap<String, Vec<u8>>, String> {
-    let mut found = BTreeMap::new();
-    let Some(extensions) = entry.pax_extensions().map_err(|e| e.to_string())? else {
-        return Ok(found);
-    };
-    for extension in extensions {
-        let extension = extension.map_err(|e| e.to_string())?;
-        let key = extension.key().map_err(|e| e.to_string())?;
-        if let Some(name) = key.strip_prefix(XATTR) {
-            found.insert(name.to_owned(), extension.value_bytes().to_vec());
-        }
+fn content<R: Read>(archive: &mut Archive<R>, member: &Member, place: &TreePath) -> Result<Content, String> {
+    if member.sparse.is_some() {
+        return Err("sparse files are not expected here".to_owned());
     }
-    Ok(found)
-}
-
-fn link_target<R: Read>(entry: &tar::Entry<'_, R>) -> Result<Vec<u8>, String> {
-    let target = entry.link_name_bytes().ok_or("link without a target")?;
-    Ok(target.into_owned())
-}
-
-fn content<R: Read>(entry: &mut tar::Entry<'_, R>, place: &TreePath) -> Result<Content, String> {
-    let offset = entry.raw_file_position();
-    let size = entry.size();
+    let offset = archive.offset();
     let bytecode = place.as_bytes().ends_with(b".pyc");
+    let mut reader = archive.content(member);
     let mut hasher = Hasher::new();
     let mut patch = None;
     let mut buffer = vec![0; 1 << 16];
     let mut first = true;
     loop {
-        let n = entry.read(&mut buffer).map_err(|e| e.to_string())?;
+        let n = reader.read(&mut buffer).map_err(|e| e.to_string())?;
         if n == 0 {
             break;
         }
@@ -116,7 +96,7 @@ fn content<R: Read>(entry: &mut tar::Entry<'_, R>, place: &TreePath) -> Result<C
         hasher.update(&buffer[..n]);
     }
     Ok(Content {
-        size,
+        size: member.size,
         digest: hasher.finish(),
         source: Source::Tar { offset, patch },
     })

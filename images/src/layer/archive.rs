@@ -19,7 +19,7 @@ const MAX_EXTENSION: u64 = 1 << 20;
 
 /// Why an archive cannot be read further.
 #[derive(Debug)]
-pub(super) enum ArchiveError {
+pub(crate) enum ArchiveError {
     /// The underlying stream failed.
     Read(io::Error),
     /// The structure is broken.
@@ -35,7 +35,7 @@ impl From<EntryError> for ArchiveError {
 }
 
 /// A tar archive that is read from front to back.
-pub(super) struct Archive<R> {
+pub(crate) struct Archive<R> {
     inner: R,
     offset: u64,
     /// Bytes of the present member that were not read yet, and the padding after them.

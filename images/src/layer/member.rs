@@ -9,7 +9,7 @@ use crate::error::{EntryError, EntryProblem};
 
 /// What kind of file a member is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     Directory,
     Symlink(Vec<u8>),
@@ -20,7 +20,7 @@ pub(super) enum Kind {
 
 /// A member of an archive.
 #[derive(Debug)]
-pub(super) struct Member {
+pub(crate) struct Member {
     pub name: Vec<u8>,
     pub kind: Kind,
     pub attributes: Attributes,
@@ -32,7 +32,7 @@ pub(super) struct Member {
 impl Member {
     /// Combines a header with what preceded it: the PAX header wins over GNU's long names, these over
     /// the header's own fields.
-    pub fn decode(
+    pub(super) fn decode(
         header: &Header,
         long_name: Option<Vec<u8>>,
         long_link: Option<Vec<u8>>,

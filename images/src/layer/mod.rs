@@ -15,9 +15,11 @@ mod sparse;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use archive::{Archive, ArchiveError};
 pub(crate) use import::{ObjectSink, SinkError, import};
 pub(crate) use index::INDEX_VERSION;
 pub use index::{Attributes, Bytes, LayerIndex, Mtime, Node};
+pub(crate) use member::{Kind as MemberKind, Member};
 pub use path::EntryPath;
 pub use plan::Tree;
 pub use policy::{DevicePolicy, Limits, Policy, PrivilegePolicy};

@@ -39,14 +39,14 @@ impl PaxSparse {
 
 /// Where the data of a sparse file belongs: in order, without overlap, within `size`.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct SparseMap {
+pub(crate) struct SparseMap {
     extents: Vec<Extent>,
     size: u64,
 }
 
 impl SparseMap {
     /// Checks `extents` for a file of `size` bytes of which `stored` are in the archive.
-    pub fn new(extents: Vec<Extent>, size: u64, stored: u64) -> Result<Self, EntryProblem> {
+    pub(super) fn new(extents: Vec<Extent>, size: u64, stored: u64) -> Result<Self, EntryProblem> {
         let mut end = 0u64;
         let mut sum = 0u64;
         for extent in &extents {
