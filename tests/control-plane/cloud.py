@@ -88,11 +88,16 @@ class Cloud:
         body = {"os-getConsoleOutput": {"length": int(lines)}}
         return self.api.post("compute", path, body, headers=COMPUTE)
 
-    def wait_heartbeat(self, name, after, seconds):
+    def wait_heartbeat(self, name, boot, after, seconds):
+        """The last heartbeat, once it is later than `after`, or of another boot than `boot`."""
+
         def beat():
-            words = [line.split() for line in self.console(name)["output"].splitlines()]
-            beats = [int(w[1]) for w in words if len(w) == 4 and w[0] == "heartbeat" and w[1].isdigit()]
-            return beats[-1] if beats and beats[-1] > int(after) else None
+            last = None
+            for line in self.console(name)["output"].splitlines():
+                words = line.split()
+                if len(words) == 6 and words[0] == "heartbeat" and words[1].isdigit():
+                    last = {"beat": int(words[1]), "uptime": words[3], "boot": words[5]}
+            return last if last and (last["boot"] != boot or last["beat"] > int(after)) else None
 
         return wait_until(float(seconds), f"a heartbeat of {name} after {after}", beat)
 

@@ -67,6 +67,17 @@ pub struct Server {
     pub domain: Option<String>,
 }
 
+/// A line of the guest on its serial console.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Heartbeat {
+    /// One more each second.
+    pub beat: u64,
+    /// The guest kernel's uptime in seconds.
+    pub uptime: String,
+    /// The guest kernel's boot id: the same as long as the guest has not started anew.
+    pub boot: String,
+}
+
 #[derive(Deserialize)]
 struct Console {
     output: String,
@@ -172,12 +183,19 @@ impl Cloud {
         Ok(self.ask::<Console>(&["console", name])?.output)
     }
 
-    /// Waits until the guest has printed a heartbeat with a higher number than `after`; returns the number.
+    /// Waits until the guest has printed a heartbeat that is later than `last`, or of another boot.
     ///
     /// # Errors
     /// It has not within this time.
-    pub fn wait_heartbeat(&self, name: &str, after: u64, seconds: u32) -> Result<u64> {
-        self.ask(&["wait-heartbeat", name, &after.to_string(), &seconds.to_string()])
+    pub fn wait_heartbeat(&self, name: &str, last: Option<&Heartbeat>, seconds: u32) -> Result<Heartbeat> {
+        let (boot, beat) = last.map_or(("none", 0), |last| (last.boot.as_str(), last.beat));
+        self.ask(&[
+            "wait-heartbeat",
+            name,
+            boot,
+            &beat.to_string(),
+            &seconds.to_string(),
+        ])
     }
 
     /// Deletes an instance; returns when it is gone.

@@ -4,7 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cloud::{Cloud, Service};
+use crate::cloud::{Cloud, Heartbeat, Service};
 use crate::control_plane::Pending;
 use crate::node::{Name, Node, Setup};
 use crate::story::Story;
@@ -94,11 +94,11 @@ pub fn cloud_sees_compute(story: &mut Story, cloud: &Cloud, host: &Name) -> Resu
     Ok(service)
 }
 
-/// An instance becomes active on the node and its console has a heartbeat; returns the beat.
+/// An instance becomes active on the node and its console has a heartbeat; returns it.
 ///
 /// # Errors
 /// It goes to ERROR, lands elsewhere, or stays silent.
-pub fn guest_boots(story: &mut Story, cloud: &Cloud, host: &Name, guest: &str) -> Result<u64> {
+pub fn guest_boots(story: &mut Story, cloud: &Cloud, host: &Name, guest: &str) -> Result<Heartbeat> {
     let server = story.step(&format!("instance {guest} becomes ACTIVE"), |_| {
         cloud.server_create(guest)?;
         let server = cloud.wait_active(guest, ACTIVE_SECONDS)?;
@@ -115,26 +115,21 @@ pub fn guest_boots(story: &mut Story, cloud: &Cloud, host: &Name, guest: &str) -
         server.id, server.name, server.status
     ));
     let beat = story.step(&format!("{guest} is alive on its serial console"), |_| {
-        cloud.wait_heartbeat(guest, 0, HEARTBEAT_SECONDS)
+        cloud.wait_heartbeat(guest, None, HEARTBEAT_SECONDS)
     })?;
     story.show(&last_lines(&cloud.console(guest)?, 3));
     Ok(beat)
 }
 
-/// The guest has beaten again since `beat`, without having started anew; returns the later beat.
+/// The guest has beaten again since `last`, in the same boot; returns the later beat.
 ///
 /// # Errors
-/// It is silent, not active, or its count began again.
-pub fn guest_lives(cloud: &Cloud, guest: &str, beat: u64) -> Result<u64> {
+/// It is silent, not active, or has started anew.
+pub fn guest_lives(cloud: &Cloud, guest: &str, last: &Heartbeat) -> Result<Heartbeat> {
     let server = cloud.server_show(guest)?;
     ensure!(server.status == "ACTIVE", "{guest} is {}", server.status);
-    let later = cloud.wait_heartbeat(guest, beat, HEARTBEAT_SECONDS)?;
-    let boots = cloud
-        .console(guest)?
-        .lines()
-        .filter(|line| line.starts_with("heartbeat 1 "))
-        .count();
-    ensure!(boots <= 1, "{guest} has booted {boots} times");
+    let later = cloud.wait_heartbeat(guest, Some(last), HEARTBEAT_SECONDS)?;
+    ensure!(later.boot == last.boot, "{guest} has started anew");
     Ok(later)
 }
 

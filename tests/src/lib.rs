@@ -22,6 +22,7 @@ pub mod control_plane;
 pub mod guest;
 pub mod lab;
 pub mod node;
+pub mod nodectl;
 pub mod notify;
 pub mod paths;
 pub mod progress;

@@ -1,0 +1,121 @@
+//! nodectl as its users meet it: the program on a node, its output and its exit code; and what systemd says.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
+
+use crate::command;
+use crate::lab;
+use crate::node::Node;
+
+/// The services of a compute node, in the order in which they start.
+pub const SERVICES: [&str; 5] = [
+    "ovsdb-server",
+    "ovs-vswitchd",
+    "virtlogd",
+    "libvirtd",
+    "nova-compute",
+];
+
+/// What a program has said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// Exit code; 128 and the signal's number when a signal ended it.
+    pub code: i32,
+    /// Standard output.
+    pub output: String,
+    /// Standard error.
+    pub errors: String,
+}
+
+impl Said {
+    /// The output, if the exit code is this one.
+    ///
+    /// # Errors
+    /// It is another; the error carries everything said.
+    pub fn expect(self, code: i32) -> Result<String> {
+        ensure!(
+            self.code == code,
+            "exit code {} instead of {code}: {}{}",
+            self.code,
+            self.output,
+            self.errors
+        );
+        Ok(self.output)
+    }
+}
+
+/// Runs nodectl on the node, whatever its exit code.
+///
+/// # Errors
+/// The machine is off.
+pub fn on(node: &Node, arguments: &[&str]) -> Result<Said> {
+    said(&node.attempt(["nodectl"].iter().chain(arguments))?)
+}
+
+/// Runs nodectl of the host in the lab's network: builds and pushes, over loopback.
+///
+/// # Errors
+/// The program cannot be started.
+pub fn in_lab(program: &str, arguments: &[&str]) -> Result<Said> {
+    said(&command::attempt(lab::command_inside(program).args(arguments))?)
+}
+
+/// Runs nodectl on the node with `--json` and reads the answer.
+///
+/// # Errors
+/// The exit code is not 0, or the answer is not what is expected.
+pub fn json<T: DeserializeOwned>(node: &Node, arguments: &[&str]) -> Result<T> {
+    let answer = on(node, &[&["--json"], arguments].concat())?.expect(0)?;
+    serde_json::from_str(&answer).with_context(|| format!("answer to {}: {answer}", arguments.join(" ")))
+}
+
+/// The main process of each active service, as systemd on the node has it.
+///
+/// # Errors
+/// A service is not active; the error names it and ends with its journal.
+pub fn main_processes(node: &Node) -> Result<BTreeMap<String, u32>> {
+    SERVICES
+        .iter()
+        .map(|service| Ok(((*service).to_owned(), main_process(node, service)?)))
+        .collect()
+}
+
+fn main_process(node: &Node, service: &str) -> Result<u32> {
+    let unit = format!("{service}.service");
+    let shown = node.run(["systemctl", "show", "--property=ActiveState,MainPID", &unit])?;
+    let values: BTreeMap<&str, &str> = shown.lines().filter_map(|line| line.split_once('=')).collect();
+    let pid = values
+        .get("MainPID")
+        .and_then(|pid| pid.parse().ok())
+        .unwrap_or(0);
+    if values.get("ActiveState") != Some(&"active") || pid == 0 {
+        let journal = node.run([
+            "journalctl",
+            "--no-pager",
+            "--lines=15",
+            "--output=cat",
+            "--unit",
+            &unit,
+        ])?;
+        anyhow::bail!(
+            "{unit} is not active ({}):\n{journal}",
+            shown.trim().replace('\n', ", ")
+        );
+    }
+    Ok(pid)
+}
+
+fn said(output: &std::process::Output) -> Result<Said> {
+    use std::os::unix::process::ExitStatusExt;
+    let code = output
+        .status
+        .code()
+        .or_else(|| output.status.signal().map(|signal| 128 + signal));
+    Ok(Said {
+        code: code.context("a program neither exited nor was ended")?,
+        output: String::from_utf8_lossy(&output.stdout).into_owned(),
+        errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
