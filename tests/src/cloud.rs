@@ -3,8 +3,8 @@
 use std::net::Ipv4Addr;
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::lab;
 use crate::node::{Name, Node};
@@ -21,7 +21,7 @@ pub struct Cloud {
 }
 
 /// What a compute node has to know to join.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Access {
     /// The control plane's address.
     pub address: Ipv4Addr,

@@ -35,9 +35,7 @@ fn leaf_crates_know_nothing_of_each_other() {
 fn unsafe_code_is_in_one_file_of_a_crate() {
     for (path, text) in sources() {
         let allowed = path.ends_with("src/sys.rs");
-        let used = text
-            .lines()
-            .any(|line| line.trim_start().starts_with("#![allow(unsafe_code)]"));
+        let used = text.contains("allow(unsafe_code)");
         assert!(allowed || !used, "{} allows unsafe code", path.display());
     }
 }

@@ -94,6 +94,8 @@ enum ControlPlane {
     Down,
     /// The services of nova and their states
     Status,
+    /// What a compute node has to know to join, secrets included, as JSON
+    Access,
     /// Run the openstack client as administrator
     Openstack {
         #[arg(last = true, required = true)]
@@ -200,6 +202,10 @@ fn cloud(what: ControlPlane) -> Result<()> {
                 );
             }
             print(&text)
+        }
+        ControlPlane::Access => {
+            let access = node_tests::cloud::Cloud::find()?.access()?;
+            print(&format!("{}\n", serde_json::to_string_pretty(&access)?))
         }
         ControlPlane::Openstack { argv } => {
             let words: Vec<&str> = argv.iter().map(String::as_str).collect();

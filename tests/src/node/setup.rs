@@ -9,6 +9,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::record::{Kind, Record};
+use crate::cache;
 use crate::command;
 use crate::lab;
 use crate::progress::Progress;
@@ -67,6 +68,8 @@ impl Setup {
 
     pub(super) fn write_disk(&self, record: &Record) -> Result<()> {
         let disk = record.disk();
+        // A host that was rebooted has forgotten its machines, but not their disks.
+        cache::remove(&disk)?;
         for directory in ["upper", "work", "root", "state"] {
             let path = disk.join(directory);
             fs::create_dir_all(&path).with_context(|| format!("create {}", path.display()))?;
