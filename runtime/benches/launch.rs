@@ -9,6 +9,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 use nix::sys::wait::wait;
@@ -29,6 +31,7 @@ struct Subject {
 }
 
 fn main() -> Result<()> {
+    see_unified_cgroups()?;
     let tree = cached_tree()?;
     let directory = tempfile::tempdir()?;
     nix::sys::prctl::set_child_subreaper(true)?;
@@ -57,6 +60,16 @@ fn main() -> Result<()> {
         subject.print();
     }
     Ok(())
+}
+
+/// crun refuses hosts with both cgroup versions; this process and its children see one.
+fn see_unified_cgroups() -> Result<()> {
+    const CGROUPS: &str = "/sys/fs/cgroup";
+    let none: Option<&str> = None;
+    unshare(CloneFlags::CLONE_NEWNS).context("unshare mounts (root is needed)")?;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    umount2(CGROUPS, MntFlags::MNT_DETACH)?;
+    mount(Some("cgroup2"), CGROUPS, Some("cgroup2"), MsFlags::empty(), none).context("mount cgroup2")
 }
 
 fn cached_tree() -> Result<PathBuf> {
@@ -113,8 +126,10 @@ fn write_bundle(directory: &Path, tree: &Path, name: &str, host_pid: bool, filte
 
 fn node_run(directory: &Path, name: &str) -> Vec<String> {
     let root = directory.display();
+    // Another build may be measured, for example the installed one.
+    let program = std::env::var("NODE_RUN");
     [
-        env!("CARGO_BIN_EXE_node-run"),
+        program.as_deref().unwrap_or(env!("CARGO_BIN_EXE_node-run")),
         "start",
         "--digest",
         DIGEST,

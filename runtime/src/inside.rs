@@ -124,6 +124,8 @@ impl Inside {
         if let Some(filter) = self.filter.as_ref().filter(|_| no_new_privileges) {
             sys::load_filter(filter).map_err(|e| format!("load seccomp filter: {e}"))?;
         }
+        // Whoever gives up on the command and kills node-run does not leave the command behind.
+        prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| format!("tie to node-run: {e}"))?;
         let environment = self.environment();
         let path = environment.get("PATH").map_or("", String::as_str);
         let program = command.first().map(String::as_str).unwrap_or_default();

@@ -344,6 +344,13 @@ fn exec_passes_on_status_streams_and_terminal() {
             String::from_utf8_lossy(&missing.stderr).contains("/no/such"),
             "{missing:?}"
         );
+        node.sh(&format!(
+            "timeout -s KILL 1 /usr/libexec/node-run exec {name} -- sleep 1000"
+        ));
+        let procs = format!("/sys/fs/cgroup/system.slice/{name}.service/cgroup.procs");
+        node.ok(&format!(
+            "timeout 10 sh -c 'until [ $(wc -l <{procs}) = 1 ]; do sleep 0.05; done'"
+        ));
         node.ok(&format!("systemctl stop {name}"));
         let gone = inside(&node, name, "true");
         assert!(

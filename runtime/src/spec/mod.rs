@@ -163,7 +163,8 @@ pub fn oci_spec(resolved: &Resolved<'_>) -> Result<Spec, SpecError> {
     // The builder's defaults; resources are the unit's business.
     linux.set_resources(None);
     let mut spec = SpecBuilder::default()
-        .version("1.2.0")
+        // The one that every runtime in use accepts; nothing newer is used.
+        .version("1.0.2")
         .root(root)
         .mounts(mounts::render(resolved, &accounts)?)
         .process(process::render(resolved, &accounts)?)
