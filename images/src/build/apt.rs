@@ -226,7 +226,7 @@ Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled "false";
 Binary::apt-get::APT::Keep-Downloaded-Packages "true";
 Dir::Cache "{directory}";
 Dir::Cache::pkgcache "";
-Dir::Cache::srcpkgcache "";
+Dir::Cache::srcpkgcache "srcpkgcache.bin";
 Dir::Etc::Preferences "/dev/null";
 Dir::Etc::PreferencesParts "/dev/null";
 Dir::Etc::SourceList "{directory}/sources.list";

@@ -104,7 +104,7 @@ pub fn key(inherited: &Inherited<'_>, base: Option<&Level>, debs: &[Deb]) -> Dig
         "stand-ins": definition.stand_ins,
         "users": definition.users,
         "groups": definition.groups,
-        "directories": definition.directories,
+        "directories": inherited.directories,
         "files": definition.files,
         "remove": inherited.remove,
         "keep": inherited.keep,
@@ -157,7 +157,7 @@ pub fn read_root(inputs: &Inputs<'_>, tar: &Path) -> Result<Tree, BuildError> {
         epoch: inputs.inherited.epoch(),
         remove: inputs.inherited.remove.clone(),
         keep: inputs.inherited.keep.clone(),
-        directories: &definition.directories,
+        directories: inputs.inherited.directories.clone(),
         files: &definition.files,
     };
     normalise(scan(tar)?, &rules).map_err(|problem| BuildError::Definition {

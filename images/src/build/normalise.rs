@@ -55,8 +55,8 @@ pub struct Rules<'d> {
     pub remove: Vec<&'d str>,
     /// `keep` of the whole chain of definitions.
     pub keep: Vec<&'d str>,
-    /// Directories of this definition.
-    pub directories: &'d [Directory],
+    /// `directories` of the whole chain of definitions.
+    pub directories: Vec<&'d Directory>,
     /// Files of this definition.
     pub files: &'d [File],
 }
@@ -76,7 +76,7 @@ pub fn normalise(tree: Tree, rules: &Rules<'_>) -> Result<Tree, String> {
             rules.epoch,
         )?;
     }
-    for directory in rules.directories {
+    for directory in &rules.directories {
         let owner = (directory.mode.0, directory.uid, directory.gid);
         put(&mut tree, &directory.path, Kind::Directory, owner, rules.epoch)?;
     }
