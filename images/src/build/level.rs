@@ -22,7 +22,7 @@ use super::normalise::{Rules, normalise};
 use super::sbom::Component;
 use super::scan::scan;
 use super::tree::{Kind, Tree, TreePath, resolved};
-use super::{accounts, tarball};
+use super::{accounts, cache, tarball};
 use crate::digest::Digest;
 
 /// Goes into every key: a higher number makes this version's levels others than an older one's.
@@ -61,6 +61,7 @@ impl Level {
         };
         let record = serde_json::from_slice(&text)
             .map_err(|error| BuildError::unexpected(path.display().to_string(), error))?;
+        cache::mark_used(&directory);
         Ok(Some(Self {
             key,
             record,

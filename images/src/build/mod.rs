@@ -12,6 +12,7 @@
 
 pub mod accounts;
 pub mod apt;
+mod cache;
 pub mod chain;
 pub mod compress;
 pub mod definition;

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::json;
@@ -14,7 +14,7 @@ use super::dpkg::{Deb, Package};
 use super::error::BuildError;
 use super::event::{BuildEvent, Observer, Step};
 use super::level::{self, Inputs, Level};
-use super::{BuildRequest, install, lock};
+use super::{BuildRequest, cache, install, lock};
 use crate::digest::Digest;
 use crate::durable;
 
@@ -46,6 +46,7 @@ impl<'r> Session<'r> {
         // Under the lock, whatever is here was left by a build that was killed.
         let work = cache.join("work");
         clear(&work)?;
+        cache::forget_unused(cache, SystemTime::now())?;
         let session = Self {
             request,
             observer,
