@@ -51,6 +51,17 @@ struct Extensions {
     pax: Option<Pax>,
 }
 
+impl Extensions {
+    fn at_end(&self) -> Result<Option<Member>, ArchiveError> {
+        if self.name.is_some() || self.link.is_some() || self.pax.is_some() {
+            return Err(ArchiveError::Malformed(
+                "it ends before the entry that was announced",
+            ));
+        }
+        Ok(None)
+    }
+}
+
 impl<R: Read> Archive<R> {
     pub fn new(inner: R) -> Self {
         Self {
@@ -72,7 +83,7 @@ impl<R: Read> Archive<R> {
         let mut extensions = Extensions::default();
         loop {
             let Some(header) = self.header()? else {
-                return Ok(None);
+                return extensions.at_end();
             };
             match header.entry_type() {
                 EntryType::GNULongName => extensions.name = Some(self.text(&header)?),

@@ -151,6 +151,13 @@ impl LayerIndex {
     /// # Errors
     /// [`EntryProblem::Root`] if anything but a directory is named as the root.
     pub fn put(&mut self, path: EntryPath, node: Node) -> Result<(), EntryProblem> {
+        let was_directory = |old: &Node| matches!(old, Node::Directory(_));
+        if matches!(node, Node::Directory(_))
+            && self.entries.get(&path).is_some_and(|old| !was_directory(old))
+        {
+            // What stood here for a moment has already replaced a lower layer's directory.
+            self.opaque.insert(path.clone());
+        }
         put(&mut self.entries, path, node)
     }
 

@@ -54,7 +54,7 @@ impl Tree {
     /// [`EntryError`] naming the entry that does not fit.
     pub fn apply(&mut self, layer: &LayerIndex) -> Result<(), EntryError> {
         let mut links = self.links_to_lower_layers(layer)?;
-        self.hide(layer)?;
+        self.hide(layer);
         for (path, node) in &layer.entries {
             let fail = |problem| entry_error(path, problem);
             let Node::Link { target } = node else {
@@ -92,7 +92,7 @@ impl Tree {
     }
 
     fn link_target(&self, target: &EntryPath) -> Result<Option<Node>, EntryProblem> {
-        let Some(real) = self.find(target)? else {
+        let Some(real) = self.find(target) else {
             return Ok(None);
         };
         match self.entries.get(&real) {
@@ -102,19 +102,18 @@ impl Tree {
         }
     }
 
-    fn hide(&mut self, layer: &LayerIndex) -> Result<(), EntryError> {
+    fn hide(&mut self, layer: &LayerIndex) {
         for path in &layer.opaque {
-            if let Some(real) = self.find(path).map_err(|p| entry_error(path, p))? {
+            if let Some(real) = self.find(path) {
                 remove_below(&mut self.entries, &real);
             }
         }
         for path in &layer.whiteouts {
-            if let Some(real) = self.find(path).map_err(|p| entry_error(path, p))? {
+            if let Some(real) = self.find(path) {
                 remove_below(&mut self.entries, &real);
                 self.entries.remove(&real);
             }
         }
-        Ok(())
     }
 
     fn place(&mut self, path: &EntryPath, node: Node) -> Result<(), EntryProblem> {
@@ -135,18 +134,16 @@ impl Tree {
     }
 
     /// The real name of an entry, after following links among its parents; none if a parent is missing.
-    fn find(&self, path: &EntryPath) -> Result<Option<EntryPath>, EntryProblem> {
+    fn find(&self, path: &EntryPath) -> Option<EntryPath> {
         let Some((parent, name)) = path.split() else {
-            return Ok(Some(path.clone()));
+            return Some(path.clone());
         };
         if matches!(self.entries.get(&parent), Some(Node::Directory(_))) {
-            return Ok(Some(path.clone()));
+            return Some(path.clone());
         }
-        let (real, missing) = match self.resolve(&parent) {
-            Err(EntryProblem::ParentNotDirectory(_)) => return Ok(None),
-            other => other?,
-        };
-        Ok(missing.is_empty().then(|| real.join(name)))
+        // What a name behind a file, a circle or a way out of the tree stands for is not in the tree.
+        let (real, missing) = self.resolve(&parent).ok()?;
+        missing.is_empty().then(|| real.join(name))
     }
 
     /// Follows the directories of `path` as the kernel would with the tree as its root. Returns the

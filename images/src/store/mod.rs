@@ -7,24 +7,32 @@
 mod commit;
 mod documents;
 mod format;
+mod fsck;
+mod gc;
 mod ingest;
 mod layout;
 mod lock;
 mod metadata;
+mod mounts;
 mod object;
 mod pipe;
 mod record;
 mod remove;
+mod repair;
 mod tree;
+mod treecheck;
 mod writer;
 
 use std::path::{Path, PathBuf};
 
 pub use commit::CommitReport;
+pub use fsck::{Fault, Finding, FsckOptions, FsckReport};
+pub use gc::GcReport;
 pub use ingest::{Ingest, LayerSummary};
 pub use lock::Locked;
 pub use object::ObjectId;
 pub use record::{ImageRecord, LayerRef, NewImage, Verification};
+pub use repair::{Fetch, RepairReport};
 
 use crate::digest::Digest;
 use crate::error::StoreError;

@@ -105,6 +105,6 @@ mod tests {
         };
         attributes.xattrs.insert("user.k".into(), Bytes(vec![0, 255]));
         let id = ObjectId::of(&attributes, 5, &Digest::of(b"hello"));
-        insta::assert_snapshot!(id.hex(), @"");
+        insta::assert_snapshot!(id.hex(), @"7bb10fa427d31181b75fa6eb71bbaef6dd3596dfdb77309421245763c5cae2b6");
     }
 }

@@ -1,6 +1,6 @@
 //! Writing objects: into a transaction's own directory, hashed on the way, each once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -37,6 +37,8 @@ pub(super) struct ObjectWriter {
     layout: Layout,
     dir: PathBuf,
     known: Mutex<HashMap<ObjectId, Place>>,
+    /// In a repair: the objects to write, whatever the store has under their names.
+    only: Option<HashSet<ObjectId>>,
     partial: AtomicU64,
     poisoned: AtomicBool,
     new_objects: AtomicU64,
@@ -44,8 +46,17 @@ pub(super) struct ObjectWriter {
 }
 
 impl ObjectWriter {
-    /// Creates the directories below `dir`.
+    /// Creates the directories below `dir`. Objects that the store has are not written.
     pub fn create(layout: Layout, dir: PathBuf) -> Result<Self, StoreError> {
+        Self::with(layout, dir, None)
+    }
+
+    /// The same for a repair: the objects in `only` are written, whatever the store has, and no others.
+    pub fn create_for(layout: Layout, dir: PathBuf, only: HashSet<ObjectId>) -> Result<Self, StoreError> {
+        Self::with(layout, dir, Some(only))
+    }
+
+    fn with(layout: Layout, dir: PathBuf, only: Option<HashSet<ObjectId>>) -> Result<Self, StoreError> {
         for shard in 0..SHARDS {
             let shard = dir.join(format!("{shard:x}"));
             fs::create_dir_all(&shard).map_err(StoreError::io("create", &shard))?;
@@ -54,6 +65,7 @@ impl ObjectWriter {
             layout,
             dir,
             known: Mutex::default(),
+            only,
             partial: AtomicU64::new(0),
             poisoned: AtomicBool::new(false),
             new_objects: AtomicU64::new(0),
@@ -98,7 +110,10 @@ impl ObjectWriter {
         if known.contains_key(id) {
             return false;
         }
-        let stored = self.layout.object(id).symlink_metadata().is_ok();
+        let stored = match &self.only {
+            Some(only) => !only.contains(id),
+            None => self.layout.object(id).symlink_metadata().is_ok(),
+        };
         let place = if stored { Place::Store } else { Place::Transaction };
         known.insert(*id, place);
         !stored

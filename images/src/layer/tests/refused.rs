@@ -1,0 +1,262 @@
+//! Tricks that must be refused, with the entry's name.
+
+use tar::EntryType;
+
+use super::*;
+use crate::error::{EntryError, EntryProblem};
+
+fn refuse(policy: &Policy, tar: Tarball) -> ImportError {
+    let sink = Memory::default();
+    import_with(policy, &sink, &tar.finish()).unwrap_err()
+}
+
+fn problem(tar: Tarball) -> (String, EntryProblem) {
+    match refuse(&Policy::default(), tar) {
+        ImportError::Entry { entry, .. } => (entry.name, entry.problem),
+        other => panic!("{other}"),
+    }
+}
+
+fn apply_problem(layers: impl IntoIterator<Item = Tarball>) -> EntryError {
+    let sink = Memory::default();
+    let mut tree = Tree::default();
+    let mut last = Ok(());
+    for layer in layers {
+        last.as_ref().unwrap();
+        let index = import_with(&Policy::default(), &sink, &layer.finish()).unwrap();
+        last = tree.apply(&index);
+    }
+    last.unwrap_err()
+}
+
+#[test]
+fn entries_that_cannot_be() {
+    let long = "x".repeat(256);
+    let sparse: &[(&str, &[u8])] = &[("GNU.sparse.size", b"9"), ("GNU.sparse.map", b"0,5,3,1")];
+    for (tar, name, want) in [
+        (Tarball::new().file("../x", b"1"), "../x", EntryProblem::Escapes),
+        (
+            Tarball::new().file("a/../../x", b"1"),
+            "a/../../x",
+            EntryProblem::Escapes,
+        ),
+        (Tarball::new().file("/../x", b"1"), "/../x", EntryProblem::Escapes),
+        (Tarball::new().dir(".."), "..", EntryProblem::Escapes),
+        (Tarball::new().symlink("../l", "x"), "../l", EntryProblem::Escapes),
+        (
+            Tarball::new().file("../.wh.x", b""),
+            "../.wh.x",
+            EntryProblem::Escapes,
+        ),
+        (
+            Tarball::new().file("a/.wh..", b""),
+            "a/.wh..",
+            EntryProblem::Whiteout,
+        ),
+        (
+            Tarball::new().file("a/.wh...", b""),
+            "a/.wh...",
+            EntryProblem::Whiteout,
+        ),
+        (Tarball::new().file(".wh.", b""), ".wh.", EntryProblem::Whiteout),
+        (
+            Tarball::new().pax(&[("path", b"a\0b")]).file("x", b"1"),
+            "a\0b",
+            EntryProblem::Nul,
+        ),
+        (
+            Tarball::new().pax(&[("path", long.as_bytes())]).file("x", b"1"),
+            &long,
+            EntryProblem::LongComponent,
+        ),
+        (Tarball::new().symlink("./", "x"), "./", EntryProblem::Root),
+        (
+            Tarball::new().hardlink("l", "../../etc/shadow"),
+            "l",
+            EntryProblem::LinkEscapes("../../etc/shadow".to_owned()),
+        ),
+        (
+            Tarball::new().dir("d").hardlink("l", "d"),
+            "l",
+            EntryProblem::LinkToDirectory("d".to_owned()),
+        ),
+        (
+            Tarball::new().hardlink("l", "/"),
+            "l",
+            EntryProblem::LinkToDirectory("/".to_owned()),
+        ),
+        (Tarball::new().symlink("l", ""), "l", EntryProblem::SymlinkTarget),
+        (
+            Tarball::new().member(EntryType::new(b'Z'), b"z", b"", |_| {}),
+            "z",
+            EntryProblem::Kind('Z'),
+        ),
+        (
+            Tarball::new().pax(sparse).file("s", b"123456"),
+            "s",
+            EntryProblem::Sparse,
+        ),
+        (
+            Tarball::new().pax(&[("uid", b"4294967295")]).file("u", b"1"),
+            "u",
+            EntryProblem::Owner(u64::from(u32::MAX)),
+        ),
+        (
+            Tarball::new()
+                .pax(&[("SCHILY.xattr.trusted.overlay.opaque", b"y")])
+                .dir("o"),
+            "o",
+            EntryProblem::Xattr("trusted.overlay.opaque".to_owned()),
+        ),
+        (
+            Tarball::new()
+                .pax(&[("SCHILY.xattr.user.", b"y")])
+                .file("o", b"1"),
+            "o",
+            EntryProblem::Xattr("user.".to_owned()),
+        ),
+    ] {
+        assert_eq!(problem(tar), (name.to_owned(), want));
+    }
+}
+
+#[test]
+fn policy_refuses_what_it_says() {
+    let policy = Policy {
+        devices: DevicePolicy::Refuse,
+        setuid: PrivilegePolicy::Refuse,
+        file_capabilities: PrivilegePolicy::Refuse,
+        ..Policy::default()
+    };
+    let capability: &[(&str, &[u8])] = &[("SCHILY.xattr.security.capability", b"x")];
+    for (tar, want) in [
+        (
+            Tarball::new().member(EntryType::Block, b"n", b"", |_| {}),
+            EntryProblem::Device,
+        ),
+        (Tarball::new().file_mode("n", b"1", 0o4755), EntryProblem::Setuid),
+        (Tarball::new().file_mode("n", b"", 0o2755), EntryProblem::Setuid),
+        (
+            Tarball::new().pax(capability).file("n", b"1"),
+            EntryProblem::FileCapability,
+        ),
+    ] {
+        match refuse(&policy, tar) {
+            ImportError::Entry { entry, .. } => {
+                assert_eq!((entry.name.as_str(), entry.problem), ("n", want));
+            }
+            other => panic!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn limits_hold() {
+    let limits = Limits {
+        entries: 2,
+        depth: 3,
+        path_bytes: 20,
+        unpacked_bytes: 1000,
+        metadata_bytes: 100,
+    };
+    let policy = Policy {
+        limits,
+        ..Policy::default()
+    };
+    let hole: &[(&str, &[u8])] = &[("GNU.sparse.size", b"1000000000000"), ("GNU.sparse.map", b"0,1")];
+    let note = [b'x'; 101];
+    let xattr: &[(&str, &[u8])] = &[("SCHILY.xattr.user.a", &note)];
+    for (tar, want) in [
+        (
+            Tarball::new().file("a", b"").file("b", b"").file("c", b""),
+            "more than 2 entries",
+        ),
+        (Tarball::new().file("a/b/c/d", b""), "deeper than 3 levels"),
+        (
+            Tarball::new().file("aaaaaaaaaa/bbbbbbbbbbb", b""),
+            "longer than 20 bytes",
+        ),
+        (
+            Tarball::new().pax(hole).file("bomb", b"1"),
+            "1000000000000 bytes, over the limit",
+        ),
+        (
+            Tarball::new().file("a", &[1; 600]).file("b", &[1; 600]),
+            "over the limit",
+        ),
+        (
+            Tarball::new().pax(xattr).file("a", b"1"),
+            "more than 100 bytes of names",
+        ),
+    ] {
+        let error = refuse(&policy, tar).to_string();
+        assert!(error.contains(want), "{error}");
+    }
+}
+
+#[test]
+fn broken_archives() {
+    let good = Tarball::new().file("a", &[1; 2000]).finish();
+    let mut sum = good.clone();
+    sum[0] ^= 1;
+    let huge = Tarball::new()
+        .member(EntryType::XHeader, b"x", b"", |h| h.set_size(1 << 40))
+        .finish();
+    let alone = Tarball::new().long_name("x").raw(b"").finish();
+    for (tar, want) in [
+        (&good[..100], "middle of a header"),
+        (&good[..700], "middle of an entry"),
+        (&good[..512], "middle of an entry"),
+        (&sum, "checksum"),
+        (&huge, "over 1 MiB"),
+        (&alone, "before the entry"),
+    ] {
+        let result = import_with(&Policy::default(), &Memory::default(), tar);
+        match result {
+            Err(ImportError::Malformed { problem, .. }) => {
+                assert!(problem.contains(want), "{problem}");
+            }
+            other => panic!("{want}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn layers_that_do_not_fit() {
+    for (lower, upper, name, want) in [
+        (
+            Tarball::new().file("a", b"1"),
+            Tarball::new().file("a/b", b"1"),
+            "a/b",
+            "is not a directory",
+        ),
+        (
+            Tarball::new(),
+            Tarball::new().hardlink("l", "no"),
+            "l",
+            "does not exist",
+        ),
+        (
+            Tarball::new().dir("d"),
+            Tarball::new().hardlink("l", "d"),
+            "l",
+            "is a directory",
+        ),
+        (
+            Tarball::new().symlink("out", "../../etc"),
+            Tarball::new().file("out/passwd", b"1"),
+            "out/passwd",
+            "leads out of the tree",
+        ),
+        (
+            Tarball::new().symlink("a", "b").symlink("b", "a"),
+            Tarball::new().file("a/x", b"1"),
+            "a/x",
+            "in a circle",
+        ),
+    ] {
+        let error = apply_problem([lower, upper]);
+        assert_eq!(error.name, name);
+        assert!(error.to_string().contains(want), "{error}");
+    }
+}

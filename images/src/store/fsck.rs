@@ -1,0 +1,326 @@
+//! Checking the store: every object against its name, every tree against its layers.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::object::ObjectId;
+use super::{ImageRecord, Store, documents, metadata, treecheck};
+use crate::digest::{Digest, Hasher};
+use crate::error::StoreError;
+use crate::layer::{EntryPath, LayerIndex, Node, Tree};
+
+/// How thorough a check is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FsckOptions {
+    /// Read and hash every object. Otherwise only names, sizes, attributes of trees and structure are
+    /// compared, which takes seconds.
+    pub content: bool,
+}
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+pub struct FsckReport {
+    /// Images looked at.
+    pub images: u64,
+    /// Objects looked at.
+    pub objects: u64,
+    /// Bytes hashed.
+    pub bytes: u64,
+    /// What is wrong; empty if nothing is.
+    pub findings: Vec<Finding>,
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Finding {
+    /// An image's record cannot be used. Its tree was not checked.
+    Record {
+        /// The image.
+        image: Digest,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A layer's index is missing or cannot be used. Trees of its images were not checked.
+    Layer {
+        /// The layer.
+        diff_id: Digest,
+        /// The images that need it.
+        images: BTreeSet<Digest>,
+        /// What is wrong.
+        problem: String,
+    },
+    /// An object is missing or is not what its name says.
+    Object {
+        /// The object.
+        object: ObjectId,
+        /// What is wrong.
+        problem: Fault,
+        /// The layers that contain it; none if nothing needs it.
+        layers: BTreeSet<Digest>,
+        /// The files that show it, by image.
+        files: BTreeMap<Digest, Vec<EntryPath>>,
+    },
+    /// An entry of a tree is not what the layers say.
+    Tree {
+        /// The image.
+        image: Digest,
+        /// The entry; the root if the whole tree is missing.
+        path: EntryPath,
+        /// What is wrong.
+        problem: Fault,
+    },
+}
+
+/// What can be wrong with a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Fault {
+    /// It is not there.
+    Missing,
+    /// It should not be there.
+    Extra,
+    /// It is another kind of file.
+    Kind,
+    /// Its size is wrong.
+    Size,
+    /// Its content or attributes are wrong.
+    Content,
+    /// Its owner, mode, time or extended attributes are wrong.
+    Attributes,
+    /// The symbolic link points elsewhere.
+    Target,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Missing => "missing",
+            Self::Extra => "should not be there",
+            Self::Kind => "of the wrong kind",
+            Self::Size => "of the wrong size",
+            Self::Content => "damaged",
+            Self::Attributes => "has the wrong owner, mode, time or attributes",
+            Self::Target => "points elsewhere",
+        })
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Record { image, problem } => write!(f, "image {image}: record: {problem}"),
+            Self::Layer {
+                diff_id,
+                images,
+                problem,
+            } => {
+                write!(f, "layer {diff_id}: {problem} ({} images need it)", images.len())
+            }
+            Self::Object {
+                object,
+                problem,
+                files,
+                ..
+            } => {
+                write!(f, "object {object}: {problem}")?;
+                for (image, paths) in files {
+                    for path in paths {
+                        write!(f, "\n  image {image}: /{path}")?;
+                    }
+                }
+                Ok(())
+            }
+            Self::Tree { image, path, problem } => write!(f, "image {image}: /{path}: {problem}"),
+        }
+    }
+}
+
+/// The readable part of the store, loaded once for a check.
+#[derive(Default)]
+pub(super) struct Loaded {
+    pub records: BTreeMap<Digest, ImageRecord>,
+    pub layers: BTreeMap<Digest, LayerIndex>,
+}
+
+impl Store {
+    /// Checks everything; changes nothing. A pull or a collection must not run meanwhile.
+    ///
+    /// # Errors
+    /// The check itself could not be made; what is wrong with the store is in the report.
+    pub fn fsck(&self, options: FsckOptions) -> Result<FsckReport, StoreError> {
+        let mut report = FsckReport::default();
+        let loaded = self.load(&mut report)?;
+        self.check_objects(&loaded, options, &mut report)?;
+        for (image, record) in &loaded.records {
+            if let Some(tree) = loaded.tree(record) {
+                treecheck::check(&self.layout, image, &tree, &mut report.findings)?;
+            }
+        }
+        Ok(report)
+    }
+
+    /// Reads records and indexes; what cannot be used becomes a finding.
+    pub(super) fn load(&self, report: &mut FsckReport) -> Result<Loaded, StoreError> {
+        let mut loaded = Loaded::default();
+        for image in documents::digests_in(&self.layout.images())? {
+            report.images += 1;
+            match self.image(&image) {
+                Ok(Some(record)) => drop(loaded.records.insert(image, record)),
+                Ok(None) => {}
+                Err(error) => report.findings.push(Finding::Record {
+                    image,
+                    problem: chain(&error),
+                }),
+            }
+        }
+        let mut wanted: BTreeMap<Digest, BTreeSet<Digest>> = BTreeMap::new();
+        for diff_id in documents::digests_in(&self.layout.layers())? {
+            wanted.insert(diff_id, BTreeSet::new());
+        }
+        for (image, record) in &loaded.records {
+            for layer in &record.layers {
+                wanted.entry(layer.diff_id).or_default().insert(*image);
+            }
+        }
+        for (diff_id, images) in wanted {
+            let problem = match documents::read_layer(&self.layout, &diff_id) {
+                Ok(Some(index)) => {
+                    loaded.layers.insert(diff_id, index);
+                    continue;
+                }
+                Ok(None) => "its index is missing".to_owned(),
+                Err(error) => chain(&error),
+            };
+            report.findings.push(Finding::Layer {
+                diff_id,
+                images,
+                problem,
+            });
+        }
+        Ok(loaded)
+    }
+
+    fn check_objects(
+        &self,
+        loaded: &Loaded,
+        options: FsckOptions,
+        report: &mut FsckReport,
+    ) -> Result<(), StoreError> {
+        let mut unseen: HashMap<ObjectId, u64> = HashMap::new();
+        for index in loaded.layers.values() {
+            unseen.extend(index.objects());
+        }
+        let mut faults = Vec::new();
+        self.for_each_object(&mut |id, path| {
+            let Some(id) = id else { return Ok(()) };
+            report.objects += 1;
+            let size = unseen.remove(&id);
+            let checked = check_object(path, &id, size, options.content, &mut report.bytes);
+            if let Some(fault) = checked.map_err(StoreError::io("read", path))? {
+                faults.push((id, fault));
+            }
+            Ok(())
+        })?;
+        faults.extend(unseen.into_keys().map(|id| (id, Fault::Missing)));
+        faults.sort_by_key(|(id, _)| *id);
+        for (object, problem) in faults {
+            report.findings.push(Finding::Object {
+                object,
+                problem,
+                layers: loaded.layers_with(&object),
+                files: loaded.files_with(&object),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl Loaded {
+    /// What the image's tree should be, if all its layers are readable and fit.
+    pub fn tree(&self, record: &ImageRecord) -> Option<Tree> {
+        let mut tree = Tree::default();
+        for layer in &record.layers {
+            tree.apply(self.layers.get(&layer.diff_id)?).ok()?;
+        }
+        Some(tree)
+    }
+
+    fn layers_with(&self, object: &ObjectId) -> BTreeSet<Digest> {
+        let has = |index: &&LayerIndex| index.objects().any(|(id, _)| id == *object);
+        self.layers
+            .values()
+            .filter(has)
+            .map(|index| index.diff_id)
+            .collect()
+    }
+
+    fn files_with(&self, object: &ObjectId) -> BTreeMap<Digest, Vec<EntryPath>> {
+        let mut files = BTreeMap::new();
+        for (image, record) in &self.records {
+            let Some(tree) = self.tree(record) else { continue };
+            let is = |node: &Node| matches!(node, Node::File { object: o, .. } if o == object);
+            let entries = tree.entries().iter();
+            let paths: Vec<_> = entries.filter(|(_, n)| is(n)).map(|(p, _)| p.clone()).collect();
+            if !paths.is_empty() {
+                files.insert(*image, paths);
+            }
+        }
+        files
+    }
+}
+
+fn check_object(
+    path: &Path,
+    id: &ObjectId,
+    size: Option<u64>,
+    content: bool,
+    bytes: &mut u64,
+) -> io::Result<Option<Fault>> {
+    let found = path.symlink_metadata()?;
+    if !found.is_file() {
+        return Ok(Some(Fault::Kind));
+    }
+    if size.is_some_and(|size| size != found.size()) {
+        return Ok(Some(Fault::Size));
+    }
+    if !content {
+        return Ok(None);
+    }
+    *bytes += found.size();
+    Ok((identify(path)? != *id).then_some(Fault::Content))
+}
+
+/// The identity that a regular file has by its content and attributes.
+pub(super) fn identify(path: &Path) -> io::Result<ObjectId> {
+    let attributes = metadata::read(path)?;
+    let mut file = File::open(path)?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut size = 0;
+    loop {
+        let n = file.read(&mut buffer)?;
+        if n == 0 {
+            return Ok(ObjectId::of(&attributes, size, &hasher.finish()));
+        }
+        hasher.update(&buffer[..n]);
+        size += n as u64;
+    }
+}
+
+fn chain(error: &StoreError) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
