@@ -121,14 +121,16 @@ pub fn guest_boots(story: &mut Story, cloud: &Cloud, host: &Name, guest: &str) -
     Ok(beat)
 }
 
-/// The guest has beaten again since `last`, in the same boot; returns the later beat.
+/// The guest beats now, in the same boot as `last`; returns the beat.
 ///
 /// # Errors
 /// It is silent, not active, or has started anew.
 pub fn guest_lives(cloud: &Cloud, guest: &str, last: &Heartbeat) -> Result<Heartbeat> {
     let server = cloud.server_show(guest)?;
     ensure!(server.status == "ACTIVE", "{guest} is {}", server.status);
-    let later = cloud.wait_heartbeat(guest, Some(last), HEARTBEAT_SECONDS)?;
+    // What is on the console already may be older than what was done to the guest; the next beat is not.
+    let seen = cloud.wait_heartbeat(guest, None, HEARTBEAT_SECONDS)?;
+    let later = cloud.wait_heartbeat(guest, Some(&seen), HEARTBEAT_SECONDS)?;
     ensure!(later.boot == last.boot, "{guest} has started anew");
     Ok(later)
 }

@@ -1,6 +1,6 @@
 //! The network: one bridge in a namespace of its own, a namespace per machine, nothing on the host's network.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
+use crate::cache;
 use crate::command::{self, command};
 use crate::paths;
 
@@ -27,6 +28,10 @@ const BRIDGE: &str = "lab0";
 /// # Errors
 /// `ip` fails: no privileges, or no bridge support in the kernel.
 pub fn up() -> Result<()> {
+    let run = paths::run();
+    fs::create_dir_all(&run).with_context(|| format!("create {}", run.display()))?;
+    // Machines that boot at the same time find it whole or not at all.
+    let _lock = cache::lock(&run.join("lab.lock"))?;
     let lab = lab_namespace();
     if namespace_path(&lab).exists() {
         return Ok(());
