@@ -1,16 +1,16 @@
 //! One connection to systemd and the few verbs that nodectl needs, each with a deadline.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use futures_util::StreamExt;
-use tokio::{net::UnixStream, time::timeout};
+use tokio::time::timeout;
 use zbus::{Connection, OwnedObjectPath};
 
 use crate::{
     error::{Error, Intent, Result},
     job::JobResult,
     name::UnitName,
-    properties,
+    private_socket, properties,
     proxy::{JobRemoved, ListRow, ManagerProxy},
     state::{ActiveState, LoadState, SubState, SystemState, UnitRow, UnitStatus},
 };
@@ -73,19 +73,20 @@ impl Systemd {
     /// # Errors
     /// [`Error::Unreachable`] if this is not root or systemd is not PID 1.
     pub async fn connect_private() -> Result<Self> {
+        Self::connect_socket(Path::new(PRIVATE_SOCKET)).await
+    }
+
+    /// As [`Systemd::connect_private`], to a systemd whose private socket is elsewhere: that of a container.
+    ///
+    /// # Errors
+    /// [`Error::Unreachable`].
+    pub async fn connect_socket(path: &Path) -> Result<Self> {
         let unreachable = |source| Error::Unreachable {
             bus: "not tried".to_owned(),
-            path: PRIVATE_SOCKET,
+            path: path.to_owned(),
             source,
         };
-        let connecting = async {
-            let stream = UnixStream::connect(PRIVATE_SOCKET).await?;
-            zbus::connection::Builder::unix_stream(stream.into_std()?)
-                .p2p()
-                .build()
-                .await
-        };
-        let connection = match timeout(ANSWER, connecting).await {
+        let connection = match timeout(ANSWER, private_socket::connect(path)).await {
             Ok(result) => result.map_err(unreachable)?,
             Err(elapsed) => {
                 let io = std::io::Error::from(elapsed);

@@ -1,6 +1,6 @@
 //! Errors of the D-Bus client: the D-Bus error name decides the variant.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, path::PathBuf, time::Duration};
 
 use crate::name::UnitName;
 
@@ -12,12 +12,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// Neither the system bus nor systemd's private socket could be reached.
-    #[error("systemd cannot be reached on the system bus ({bus}) nor on {path}")]
+    #[error("systemd cannot be reached on the system bus ({bus}) nor on {}", path.display())]
     Unreachable {
         /// What the bus said.
         bus: String,
         /// The private socket that was tried.
-        path: &'static str,
+        path: PathBuf,
         /// What the private socket said.
         source: zbus::Error,
     },

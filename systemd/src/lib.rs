@@ -26,6 +26,7 @@ pub mod generator;
 pub mod job;
 pub mod journal;
 pub mod name;
+mod private_socket;
 mod properties;
 mod proxy;
 pub mod render;

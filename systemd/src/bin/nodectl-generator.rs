@@ -10,11 +10,14 @@ use node_systemd::generator::{self, host, write};
 fn main() -> ExitCode {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
     // systemd gives three directories and ranks them; units of a deployment belong into the first.
-    let (directory, root) = match arguments.as_slice() {
-        [normal, _, _] => (normal.as_path(), Path::new("/")),
-        [normal, _, _, root] => (normal.as_path(), root.as_path()),
+    let (directory, root, log) = match arguments.as_slice() {
+        [normal, _, _] => (normal, Path::new("/"), Some(Path::new("/dev/kmsg"))),
+        [normal, _, _, root] => (normal, root.as_path(), None),
         _ => {
-            write::report(&["usage: nodectl-generator NORMAL EARLY LATE [ROOT]".to_owned()]);
+            write::report(
+                &["usage: nodectl-generator NORMAL EARLY LATE [ROOT]".to_owned()],
+                None,
+            );
             return ExitCode::FAILURE;
         }
     };
@@ -22,7 +25,7 @@ fn main() -> ExitCode {
     let plan = generator::plan(&inputs);
     messages.extend(write::write(&plan, directory));
     messages.extend(plan.messages);
-    write::report(&messages);
+    write::report(&messages, log);
     // A damaged deployment must not stop the boot.
     ExitCode::SUCCESS
 }

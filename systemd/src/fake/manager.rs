@@ -68,9 +68,7 @@ impl Manager {
             (outcome, world.new_job())
         };
         let job = Job {
-            path: ObjectPath::try_from(format!("{PATH}/job/{id}"))
-                .map_err(zbus::Error::from)?
-                .into(),
+            path: ObjectPath::try_from(format!("{PATH}/job/{id}"))?.into(),
             id,
             verb,
             unit,
@@ -124,7 +122,7 @@ impl Manager {
         name: String,
         #[zbus(object_server)] server: &zbus::ObjectServer,
     ) -> Result<OwnedObjectPath, Refusal> {
-        let path = unit::path(&name).map_err(zbus::Error::from)?;
+        let path = unit::path(&name)?;
         let unit = Unit::new(self.world.clone(), name.clone());
         if server.at(path.as_ref(), unit).await?.is_none() {
             let service = Service::new(self.world.clone(), name);
@@ -181,18 +179,18 @@ impl Manager {
     fn list_units_by_patterns(
         &self,
         _states: Vec<String>,
-        patterns: Vec<String>,
+        patterns: Vec<&str>,
     ) -> Result<Vec<ListRow>, Refusal> {
-        let matches = |name: &str| {
+        let matches = move |name: &str| {
             patterns.iter().any(|pattern| match pattern.strip_suffix('*') {
                 Some(start) => name.starts_with(start),
-                None => pattern == name,
+                None => *pattern == name,
             })
         };
         let world = self.world.lock();
         let rows = world.units.iter().filter(|(name, _)| matches(name));
         rows.map(|(name, unit)| {
-            let path = unit::path(name).map_err(zbus::Error::from)?;
+            let path = unit::path(name)?;
             let root = ObjectPath::from_static_str_unchecked("/").into();
             let (load, active, sub) = (unit.load.clone(), unit.active.clone(), unit.sub.clone());
             let empty = String::new;

@@ -34,10 +34,10 @@ fn write_one(path: &Path, emit: &Emit) -> io::Result<()> {
 }
 
 /// Says it in the kernel's log, which the journal collects: a generator runs before there is anything else.
-/// To standard error where there is no kernel log (containers, people).
-pub fn report(messages: &[String]) {
+/// To standard error where there is no kernel log (containers) or none is given (people, tests).
+pub fn report(messages: &[String], kernel_log: Option<&Path>) {
     let pid = std::process::id();
-    let mut log = fs::OpenOptions::new().write(true).open("/dev/kmsg").ok();
+    let mut log = kernel_log.and_then(|path| fs::OpenOptions::new().write(true).open(path).ok());
     for message in messages {
         // <3>: an error (syslog(3)); one write is one record.
         let line = format!("<3>nodectl-generator[{pid}]: {message}\n");

@@ -1,0 +1,126 @@
+//! `make install`: exactly these files, and units that systemd itself takes without a remark.
+
+mod common;
+
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+#[test]
+fn exactly_these_files_are_installed() {
+    let stage = tempfile::tempdir().expect("a directory");
+    common::install(stage.path());
+    insta::assert_snapshot!(common::tree(stage.path()).join("\n"));
+    for file in common::tree(stage.path())
+        .iter()
+        .filter(|line| !line.contains(" -> "))
+    {
+        let mode = fs::metadata(stage.path().join(file))
+            .expect("installed")
+            .permissions()
+            .mode()
+            & 0o7777;
+        let program = ["usr/bin/", "usr/libexec/", "usr/lib/systemd/system-generators/"];
+        let expected = if program.iter().any(|start| file.starts_with(start)) {
+            0o755
+        } else {
+            0o644
+        };
+        assert_eq!(mode, expected, "{file}: {mode:o}");
+    }
+}
+
+#[test]
+fn a_missing_program_is_named() {
+    let stage = tempfile::tempdir().expect("a directory");
+    let make = Command::new("make")
+        .args(["-f", "systemd/dist/install.mk", "install", "BIN=/nonexistent"])
+        .arg(format!("DESTDIR={}", stage.path().display()))
+        .current_dir(common::repository())
+        .env_remove("MAKEFLAGS")
+        .output()
+        .expect("run make (package make)");
+    assert!(!make.status.success());
+    let said = String::from_utf8_lossy(&make.stderr);
+    assert!(said.contains("/nonexistent/nodectl is missing"), "{said}");
+    assert!(common::tree(stage.path()).is_empty());
+}
+
+#[test]
+fn systemd_takes_installed_and_rendered_units_without_a_remark() {
+    let stage = tempfile::tempdir().expect("a directory");
+    let root = stage.path();
+    common::install(root);
+    let units = root.join("usr/lib/systemd/system");
+    let copied = Command::new("cp")
+        .args([
+            "-an",
+            "/usr/lib/systemd/system/.",
+            units.to_str().expect("a path"),
+        ])
+        .status()
+        .expect("run cp");
+    assert!(
+        copied.success(),
+        "systemd's own units are needed (package systemd)"
+    );
+    for program in ["usr/bin/systemctl", "usr/bin/logger"] {
+        common::script(&root.join(program), "#!/bin/sh\n");
+    }
+    fs::create_dir_all(root.join("etc")).expect("a directory");
+    let rendered = [
+        common::unit("smallest", "aa", ""),
+        common::unit("largest", "bb", LARGEST),
+    ];
+    for unit in &rendered {
+        common::write(&units.join(unit.name.as_str()), &unit.text);
+    }
+    assert_eq!(verify(root, &["smallest.service", "largest.service"]), "");
+    let installed = [
+        "noded.service",
+        "nodectl-recover.service",
+        "nodectl-late-mount.service",
+        "nodectl-services.target",
+    ];
+    assert_eq!(verify(root, &installed), "");
+    // The check itself sees what is wrong.
+    common::write(
+        &units.join("wrong.service"),
+        "[Service]\nType=notify\nKilMode=mixed\nExecStart=/bin/true\n",
+    );
+    assert!(verify(root, &["wrong.service"]).contains("KilMode"));
+}
+
+const LARGEST: &str = r#"
+    description = "100% \"quoted\" text; # with marks"
+    after = ["basic.target"]
+    before = ["shutdown.target"]
+    requires = ["basic.target"]
+    wants = ["timers.target"]
+    part_of = ["multi-user.target"]
+    conflicts = ["rescue.target"]
+    aliases = ["other.service"]
+    restart = "always"
+    restart_sec = "500ms"
+    kill_mode = "process"
+    kill_signal = "SIGINT"
+    watchdog_sec = 20
+    slice = "user.slice"
+    tasks_max = 100
+    memory_low = "10%"
+    memory_high = "1G"
+    memory_max = "infinity"
+    cpu_weight = 200
+    io_weight = 300
+    exec_stop_post = ["/usr/bin/logger", "$HOME; 100% \" ' \\ \n", ";"]
+    conditions = [{ kind = "path-exists", value = "/dev/kvm", negate = true }]
+"#;
+
+/// What `systemd-analyze verify` says about units below a root.
+fn verify(root: &Path, units: &[&str]) -> String {
+    let output = Command::new("systemd-analyze")
+        .arg(format!("--root={}", root.display()))
+        .args(["--man=no", "--generators=no", "verify"])
+        .args(units)
+        .output()
+        .expect("run systemd-analyze (package systemd)");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
