@@ -16,8 +16,6 @@ pub struct Fragment {
     pub release: Option<ReleaseFragment>,
     /// How to reach registries.
     pub registries: Option<RegistriesFragment>,
-    /// What has to be signed.
-    pub trust: Option<TrustFragment>,
     /// The services to run; all of the release if absent.
     pub services: Option<Vec<String>>,
     /// Parameter values by name.
@@ -52,18 +50,13 @@ pub struct RegistriesFragment {
     pub insecure_http: Vec<String>,
     /// Credentials, containers-auth.json(5).
     pub auth_file: Option<PathBuf>,
+    /// Registry host → hosts that its credentials may be sent to for a token, if they share no parent
+    /// domain with it.
+    pub auth_realms: BTreeMap<String, Vec<String>>,
     /// Downloads at a time.
     pub parallel: Option<u8>,
     /// Attempts for each request.
     pub retries: Option<u8>,
-}
-
-/// `[trust]`; keys and their policy are in `trust/`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TrustFragment {
-    /// Accept releases without a signature. Only for trials; `status` says so.
-    pub allow_unsigned: Option<bool>,
 }
 
 /// `[overrides.<service>]`

@@ -127,7 +127,6 @@ mod tests {
         let base = tempfile::tempdir().unwrap();
         let settings = load(&Roots::under(base.path())).unwrap();
         assert_eq!(settings.keep, 3);
-        assert!(!settings.allow_unsigned);
     }
 
     #[test]

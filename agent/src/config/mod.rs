@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 pub use fragment::{
-    Fragment, PolicyFragment, ProbationFragment, RegistriesFragment, RetentionFragment, ServiceOverrides,
+    Fragment, PolicyFragment, ProbationFragment, RegistriesFragment, RetentionFragment, ServiceOverrides, Treatment,
 };
 pub use load::{load, write_parameter};
 
@@ -24,8 +24,6 @@ pub struct Settings {
     pub release: Option<String>,
     /// How to reach registries.
     pub registries: Registries,
-    /// Whether releases without a signature are accepted. Has to be spelled out.
-    pub allow_unsigned: bool,
     /// The services to run; all of the release if absent.
     pub services: Option<Vec<String>>,
     /// Parameter values by name.
@@ -57,6 +55,8 @@ pub struct Registries {
     pub insecure_http: Vec<String>,
     /// Credentials, containers-auth.json(5).
     pub auth_file: Option<PathBuf>,
+    /// Registry host → hosts that its credentials may be sent to for a token.
+    pub auth_realms: BTreeMap<String, Vec<String>>,
     /// Downloads at a time.
     pub parallel: Option<u8>,
     /// Attempts for each request.
@@ -85,10 +85,10 @@ impl From<Fragment> for Settings {
                 mirrors: registries.mirrors,
                 insecure_http: registries.insecure_http,
                 auth_file: registries.auth_file,
+                auth_realms: registries.auth_realms,
                 parallel: registries.parallel,
                 retries: registries.retries,
             },
-            allow_unsigned: f.trust.and_then(|t| t.allow_unsigned).unwrap_or(false),
             services: f.services,
             parameters: f.parameters,
             secrets: f.secrets,

@@ -1,8 +1,12 @@
 //! A bundle in memory, and the digest that names it.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use node_images::digest::Digest;
+
+use crate::error::{AgentError, Result};
 
 /// Everything in `services/<name>/` except `digest`. Equal bundles start equal processes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,6 +36,35 @@ impl BundleFile {
 }
 
 impl Bundle {
+    /// Reads a bundle back from its directory.
+    ///
+    /// # Errors
+    /// A file can't be read, or something in there is not a file.
+    pub fn read(directory: &Path) -> Result<Bundle> {
+        let mut bundle = Bundle::default();
+        for (folder, prefix) in [(directory.to_owned(), ""), (directory.join("files"), "files/")] {
+            let entries = std::fs::read_dir(&folder).map_err(|e| AgentError::io("list", &folder, e))?;
+            for entry in entries {
+                let entry = entry.map_err(|e| AgentError::io("list", &folder, e))?;
+                let name = entry.file_name().to_string_lossy().into_owned();
+                if prefix.is_empty() && (name == "digest" || name == "files") {
+                    continue;
+                }
+                let path = entry.path();
+                let failed = |e| AgentError::io("read", &path, e);
+                let meta = entry.metadata().map_err(failed)?;
+                let file = BundleFile {
+                    mode: meta.mode() & 0o7777,
+                    uid: meta.uid(),
+                    gid: meta.gid(),
+                    bytes: std::fs::read(&path).map_err(failed)?,
+                };
+                bundle.files.insert(format!("{prefix}{name}"), file);
+            }
+        }
+        Ok(bundle)
+    }
+
     /// The service digest: sha256 over the sorted lines `path mode uid:gid sha256`.
     pub fn digest(&self) -> String {
         let mut text = String::new();

@@ -1,0 +1,322 @@
+//! From a release and the node's configuration to a deployment that could be, and a plan.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::activate::deployed_order;
+use super::observe::names;
+use super::Engine;
+use crate::api::{Action, Plan, PlannedGate, PlannedService, WayBack};
+use crate::config::Settings;
+use crate::definition::{Requires, When};
+use crate::deployment::{
+    DeployedService, Deployment, DeploymentDocument, FORMAT, ImageFacts, NodeInputs, Reason, Seq, Staging, current,
+    list, next_seq, render_service,
+};
+use crate::error::{AgentError, Kind, Result};
+use crate::parameters::{self, ParameterError};
+use crate::plan::{self, Wanted};
+use crate::ports::TrustedRelease;
+use crate::{history, rejected};
+
+/// Space that stays free for the way back and for logs, in bytes.
+const RESERVE: u64 = 64 << 20;
+
+/// Everything that is known about a move before anything is fetched.
+#[derive(Debug)]
+pub(super) struct Considered {
+    pub release: TrustedRelease,
+    pub settings: Settings,
+    pub services: Vec<String>,
+    pub parameters: BTreeMap<String, serde_json::Value>,
+    pub present: Option<Deployment>,
+}
+
+impl Considered {
+    /// Names of the images that the chosen services use.
+    pub fn images(&self) -> BTreeSet<&str> {
+        self.release.document.images_of(self.services.iter().map(String::as_str))
+    }
+
+    fn requires(&self) -> Requires {
+        let mut all = Requires::default();
+        for definition in self.services.iter().filter_map(|s| self.release.document.services.get(s)) {
+            let one = &definition.requires;
+            all.kernel_modules.extend(one.kernel_modules.iter().cloned());
+            all.optional_kernel_modules.extend(one.optional_kernel_modules.iter().cloned());
+            all.commands.extend(one.commands.iter().cloned());
+            all.devices.extend(one.devices.iter().cloned());
+            all.dbus_names.extend(one.dbus_names.iter().cloned());
+        }
+        all
+    }
+
+    /// Length of the probation in seconds.
+    pub fn window_sec(&self) -> u32 {
+        self.settings.probation_window_sec.unwrap_or(self.release.document.probation.window_sec)
+    }
+
+    /// Attempts in all.
+    pub fn tries(&self) -> u32 {
+        self.settings.probation_tries.unwrap_or(self.release.document.probation.tries)
+    }
+}
+
+impl Engine {
+    /// Looks at a release in the light of this node's configuration.
+    pub(super) fn consider(&self, release: TrustedRelease, settings: Settings) -> Result<Considered> {
+        let services = chosen_services(&release, &settings)?;
+        let parameters = resolve_parameters(&release, &settings)?;
+        let present = match current(&self.roots)? {
+            Some(seq) => Some(Deployment::load(&self.roots, seq)?),
+            None => None,
+        };
+        Ok(Considered { release, settings, services, parameters, present })
+    }
+
+    /// Refuses a release that failed here before.
+    pub(super) fn check_rejected(&self, release: &TrustedRelease) -> Result<()> {
+        match rejected::all(&self.roots)?.get(&release.info.digest) {
+            None => Ok(()),
+            Some(reason) => Err(AgentError::vetoed(format!(
+                "release {} {} failed on this node before: {reason}",
+                release.info.name, release.info.version
+            ))
+            .hint("--force tries it again")),
+        }
+    }
+
+    /// Refuses what this host can't run or hold. Returns warnings.
+    pub(super) async fn check_host(&self, considered: &Considered, store: u64) -> Result<Vec<String>> {
+        let lacking = self.ports.host.lacking(&considered.requires()).await?;
+        if !lacking.required.is_empty() {
+            let text = format!("this host lacks what the release needs: {}", lacking.required.join("; "));
+            return Err(AgentError::verification(text));
+        }
+        let free = self.ports.host.free_space(&self.roots.state)?;
+        if free < store.saturating_add(RESERVE) {
+            let needed = store.saturating_add(RESERVE);
+            let text = format!(
+                "not enough space under {}: {needed} bytes are needed (with a reserve for the way back), {free} are free",
+                self.roots.state.display()
+            );
+            return Err(AgentError::new(Kind::CannotWrite, text).hint("`nodectl gc` may give some back"));
+        }
+        Ok(lacking.optional)
+    }
+
+    /// What is wrong with the way back to a deployment; empty if it is open.
+    pub(super) fn way_back(&self, present: Option<&Deployment>) -> Result<Vec<String>> {
+        let Some(present) = present else { return Ok(Vec::new()) };
+        let mut notes = Vec::new();
+        for (name, service) in &present.document.services {
+            if self.ports.images.facts(&service.manifest)?.is_none() {
+                notes.push(format!("image {} of service {name} is not in the store", service.manifest));
+            }
+            let digest = present.bundle(name).join("digest");
+            let text = std::fs::read_to_string(&digest).unwrap_or_default();
+            if text.trim() != service.digest {
+                notes.push(format!("{} is damaged", digest.display()));
+            }
+        }
+        Ok(notes)
+    }
+
+    /// Renders the deployment. All images have to be in the store.
+    pub(super) fn render(&self, considered: &Considered, reason: Reason) -> Result<Staging> {
+        let mut services = BTreeMap::new();
+        for name in &considered.services {
+            let Some(image) = self.image_of(considered, name)? else {
+                return Err(AgentError::other(format!("the image of service {name} is not in the store")));
+            };
+            services.insert(name.clone(), self.render_one(considered, name, &image)?);
+        }
+        let used = history::read(&self.roots)?.into_iter().filter_map(|e| e.to);
+        let document = DeploymentDocument {
+            format: FORMAT,
+            seq: next_seq(&self.roots, used)?,
+            release: considered.release.info.clone(),
+            created: self.ports.clock.now(),
+            previous: considered.present.as_ref().map(|p| p.seq),
+            reason,
+            services: services.iter().map(|(name, s)| (name.clone(), s.deployed.clone())).collect(),
+            parameters: considered.parameters.clone(),
+            operator: considered.settings.parameters.clone(),
+        };
+        let node = considered.settings.document.to_string();
+        Ok(Staging { document, release: considered.release.bytes.clone(), node, services })
+    }
+
+    fn render_one(
+        &self,
+        considered: &Considered,
+        name: &str,
+        image: &ImageFacts,
+    ) -> Result<crate::deployment::RenderedService> {
+        let Some(definition) = considered.release.document.services.get(name) else {
+            return Err(AgentError::config(format!("service {name} is not in the release")));
+        };
+        let facts = self.ports.host.facts()?;
+        let inputs = NodeInputs {
+            roots: &self.roots,
+            settings: &considered.settings,
+            parameters: &considered.parameters,
+            facts: &facts,
+        };
+        render_service(definition, image, &inputs)
+    }
+
+    fn image_of(&self, considered: &Considered, service: &str) -> Result<Option<ImageFacts>> {
+        let document = &considered.release.document;
+        let binding = document.services.get(service).and_then(|d| document.images.get(&d.image));
+        match binding {
+            Some(binding) => self.ports.images.facts(&binding.digest),
+            None => Ok(None),
+        }
+    }
+
+    /// A deployment with this content that was staged earlier and not run yet.
+    pub(super) fn staged_before(&self, staging: &Staging, present: Option<Seq>) -> Result<Option<Seq>> {
+        let Some(seq) = list(&self.roots)?.pop().filter(|seq| Some(*seq) > present) else { return Ok(None) };
+        let Ok(found) = Deployment::load(&self.roots, seq) else { return Ok(None) };
+        let same = found.document.release.digest == staging.document.release.digest
+            && found.document.services == staging.document.services
+            && found.document.parameters == staging.document.parameters
+            && found.document.previous == staging.document.previous
+            && staging.services.iter().all(|(name, s)| found.units.get(name) == Some(&s.unit.text));
+        Ok(same.then_some(seq))
+    }
+
+    /// What the move would do. Exact for every service whose image is in the store; the others
+    /// change at any rate, because their image does.
+    pub(super) async fn planned(&self, considered: &Considered) -> Result<Vec<PlannedService>> {
+        let document = &considered.release.document;
+        let present = considered.present.as_ref();
+        let mut wanted = BTreeMap::new();
+        for name in &considered.services {
+            let rendered = match self.image_of(considered, name)? {
+                Some(image) => Some(self.render_one(considered, name, &image)?),
+                None => None,
+            };
+            let Some(definition) = document.services.get(name) else { continue };
+            let manifest = document.images.get(&definition.image).map(|b| b.digest.to_string()).unwrap_or_default();
+            let old = present.and_then(|p| {
+                Some((p.release.services.get(name)?, p.document.services.get(name)?.manifest.to_string()))
+            });
+            let configured = present.is_some_and(|p| p.document.parameters != considered.parameters);
+            let files = if configured { vec!["files/".to_owned()] } else { Vec::new() };
+            let reason = plan::reason(old.as_ref().map(|(d, i)| (*d, i.as_str())), (definition, &manifest), &files);
+            let digest = rendered.map(|r| r.deployed.digest).unwrap_or_default();
+            wanted.insert(name.clone(), Wanted { digest, reason, disruption: definition.disruption });
+        }
+        let leaving = present
+            .map(|p| {
+                let disruption = |n: &String| p.release.services.get(n).map(|d| d.disruption).unwrap_or_default();
+                p.document.services.keys().map(|n| (n.clone(), disruption(n))).collect()
+            })
+            .unwrap_or_default();
+        let all = names(present).into_iter().chain(considered.services.iter().cloned()).collect();
+        let observed = self.look(&all).await?.iter().map(|(name, s)| (name.clone(), s.observed())).collect();
+        Ok(plan::actions(&considered.services, &wanted, &leaving, &observed))
+    }
+
+    /// Whether the node already is where the move leads.
+    pub(super) fn same_as_present(&self, considered: &Considered, planned: &[PlannedService]) -> bool {
+        let keeps = planned.iter().all(|p| p.action == Action::Keep);
+        considered.present.as_ref().is_some_and(|present| {
+            keeps
+                && present.document.release.digest == considered.release.info.digest
+                && present.document.parameters == considered.parameters
+                && present.document.services.len() == considered.services.len()
+        })
+    }
+
+    /// The plan as the operator sees it.
+    pub(super) async fn plan_of(&self, considered: &Considered) -> Result<Plan> {
+        let services = self.planned(considered).await?;
+        let cost = self.ports.images.cost(&considered.settings, &considered.release, &considered.images()).await?;
+        let mut warnings = Vec::new();
+        match self.check_host(considered, cost.store).await {
+            Ok(optional) => warnings.extend(optional),
+            Err(e) => warnings.push(e.chain()),
+        }
+        if let Err(e) = self.check_rejected(&considered.release) {
+            warnings.push(e.to_string());
+        }
+        let notes = self.way_back(considered.present.as_ref())?;
+        let used = history::read(&self.roots)?.into_iter().filter_map(|e| e.to);
+        Ok(Plan {
+            release: considered.release.info.clone(),
+            from: considered.present.as_ref().map(|p| p.seq),
+            to: next_seq(&self.roots, used)?,
+            nothing_to_do: self.same_as_present(considered, &services),
+            bytes_to_fetch: cost.fetch,
+            bytes_to_store: cost.store,
+            gates: planned_gates(considered, &services),
+            services,
+            probation_sec: considered.window_sec(),
+            way_back: WayBack { open: notes.is_empty() && considered.present.is_some(), notes },
+            warnings,
+        })
+    }
+}
+
+fn planned_gates(considered: &Considered, services: &[PlannedService]) -> Vec<PlannedGate> {
+    let mut gates = Vec::new();
+    for service in services {
+        let Some(definition) = considered.release.document.services.get(&service.name) else { continue };
+        let changes = service.action != Action::Keep;
+        for gate in &definition.gates {
+            if changes || gate.when.contains(&When::Probation) {
+                gates.push(PlannedGate {
+                    service: service.name.clone(),
+                    gate: gate.name.clone(),
+                    when: gate.when.iter().map(ToString::to_string).collect(),
+                });
+            }
+        }
+    }
+    gates
+}
+
+/// The services that this node runs, in start order.
+fn chosen_services(release: &TrustedRelease, settings: &Settings) -> Result<Vec<String>> {
+    let all = &release.document.services;
+    let origin = |key: &str| settings.origin(key).map(|p| format!(" (set in {})", p.display())).unwrap_or_default();
+    if let Some(unknown) = settings.services.iter().flatten().find(|s| !all.contains_key(*s)) {
+        let text = format!("service {unknown} is not in the release{}", origin("services"));
+        return Err(AgentError::config(text));
+    }
+    if let Some(unknown) = settings.overrides.keys().find(|s| !all.contains_key(*s)) {
+        return Err(AgentError::config(format!("overrides.{unknown}: the release has no such service")));
+    }
+    let chosen = all
+        .iter()
+        .filter(|(name, _)| settings.services.as_ref().is_none_or(|s| s.contains(name)))
+        .map(|(name, d)| (name.clone(), d.clone()))
+        .collect();
+    plan::start_order(&chosen).map_err(|e| AgentError::config("the services can't be put in order").because(e))
+}
+
+fn resolve_parameters(release: &TrustedRelease, settings: &Settings) -> Result<BTreeMap<String, serde_json::Value>> {
+    parameters::resolve(&release.document.parameters, &settings.parameters).map_err(|errors| {
+        let origin = |e: &ParameterError| match e {
+            ParameterError::Unknown { name, .. } | ParameterError::Type { name, .. } => settings
+                .origin(&format!("parameters.{name}"))
+                .map(|p| format!(" (set in {})", p.display()))
+                .unwrap_or_default(),
+            ParameterError::Missing { .. } => String::new(),
+        };
+        let lines: Vec<String> = errors.iter().map(|e| format!("{e}{}", origin(e))).collect();
+        AgentError::config(lines.join("; ")).hint("`nodectl set NAME=VALUE` sets a parameter")
+    })
+}
+
+/// The images of all deployments that a set of numbers names.
+pub(super) fn images_of(deployments: &[Deployment]) -> BTreeSet<node_images::digest::Digest> {
+    deployments.iter().flat_map(|d| d.document.services.values()).map(|s: &DeployedService| s.manifest).collect()
+}
+
+/// Services of a deployment in start order; by name where the order can't be found.
+pub(super) fn shown_order(deployment: &Deployment) -> Vec<String> {
+    deployed_order(deployment).unwrap_or_else(|_| deployment.document.services.keys().cloned().collect())
+}

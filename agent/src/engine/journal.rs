@@ -1,0 +1,135 @@
+//! `transaction.json`: the journal of the open transaction.
+
+use node_images::durable;
+use node_images::store::Locked;
+use serde::{Deserialize, Serialize};
+
+use crate::api::{Phase, ReleaseInfo};
+use crate::error::{AgentError, Kind, Result};
+use crate::machine::{Move, Setback, State};
+use crate::root::Roots;
+
+/// Format of the journal that this version reads and writes.
+pub const FORMAT: u32 = 1;
+
+/// The open transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Transaction {
+    /// Format of this document, [`FORMAT`].
+    pub format: u32,
+    /// Identity of the operation, as in the history.
+    pub id: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// Where it goes.
+    pub movement: Move,
+    /// Why it goes back, if it does.
+    pub setback: Option<Setback>,
+    /// The release it goes to.
+    pub release: ReleaseInfo,
+    /// Who took the present try, and in which boot.
+    pub claim: Claim,
+    /// Length of the probation in seconds.
+    pub window_sec: u32,
+    /// When it began.
+    pub started: jiff::Timestamp,
+}
+
+/// Who took the present try.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The boot it was taken in.
+    pub boot_id: String,
+    /// By whom.
+    pub by: Claimant,
+}
+
+/// Who takes tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Claimant {
+    /// The engine, when it activates.
+    Engine,
+    /// `nodectl recover --boot`, for the engine that comes later in the same boot.
+    Boot,
+}
+
+impl Transaction {
+    /// Reads the journal; `None` if no transaction is open.
+    ///
+    /// # Errors
+    /// It can't be read, is damaged, or from a newer version.
+    pub fn load(roots: &Roots) -> Result<Option<Transaction>> {
+        let path = roots.transaction();
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(AgentError::io("read", &path, e)),
+        };
+        let damaged = || AgentError::other(format!("{} is damaged", path.display()));
+        let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| damaged().because(e))?;
+        match value.get("format").and_then(serde_json::Value::as_u64) {
+            Some(format) if format > u64::from(FORMAT) => Err(AgentError::other(format!(
+                "{} has format {format}, this version knows up to {FORMAT}",
+                path.display()
+            ))),
+            Some(_) | None => serde_json::from_value(value).map(Some).map_err(|e| damaged().because(e)),
+        }
+    }
+
+    /// Writes the journal durably.
+    ///
+    /// # Errors
+    /// No space, or the disk refused the write.
+    pub fn save(&self, roots: &Roots, _lock: &Locked) -> Result<()> {
+        let bytes = serde_json::to_vec_pretty(self).map_err(|e| AgentError::other("can't write the journal").because(e))?;
+        durable::write_file(&roots.transaction(), &bytes, 0o644)
+            .map_err(|e| AgentError::from_leaf(Kind::Other, "can't write the journal", e))
+    }
+
+    /// Removes the journal durably; one that is not there is fine.
+    ///
+    /// # Errors
+    /// The disk refused it.
+    pub fn remove(roots: &Roots, _lock: &Locked) -> Result<()> {
+        let path = roots.transaction();
+        match path.try_exists() {
+            Ok(false) => Ok(()),
+            Ok(true) => durable::remove_file(&path)
+                .map_err(|e| AgentError::from_leaf(Kind::Other, "can't remove the journal", e)),
+            Err(e) => Err(AgentError::io("read", &path, e)),
+        }
+    }
+
+    /// The state of the machine that this journal stands for.
+    ///
+    /// # Errors
+    /// The phase is one that is never journalled.
+    pub fn state(&self) -> Result<State> {
+        let m = self.movement.clone();
+        match (self.phase, &self.setback) {
+            (Phase::Armed, _) => Ok(State::Armed(m)),
+            (Phase::Activating, _) => Ok(State::Activating(m)),
+            (Phase::Probation, _) => Ok(State::Probation(m)),
+            (Phase::Blessed, _) => Ok(State::Blessed(m)),
+            (Phase::Reverting, Some(setback)) => Ok(State::Reverting(m, setback.clone())),
+            (Phase::Reverting, None)
+            | (Phase::Idle | Phase::Fetching | Phase::Verified | Phase::Staged, _) => {
+                Err(AgentError::other(format!("the journal says {}, which is never journalled", self.phase)))
+            }
+        }
+    }
+
+    /// Takes over what the machine's state says.
+    pub fn follow(&mut self, state: &State) {
+        self.phase = state.phase();
+        if let Some(m) = state.movement() {
+            self.movement = m.clone();
+        }
+        if let State::Reverting(_, setback) = state {
+            self.setback = Some(setback.clone());
+        }
+    }
+}

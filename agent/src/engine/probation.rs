@@ -1,0 +1,167 @@
+//! Gates, and the window in which a new deployment is watched.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::report::Reporter;
+use super::{Engine, unit_of};
+use crate::api::{EventKind, ServiceFailure};
+use crate::definition::{Definition, Gate, Scope, When};
+use crate::deployment::Deployment;
+use crate::error::Result;
+use crate::ports::UnitState;
+
+/// Pause between two looks at the units.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A gate under watch.
+#[derive(Debug)]
+struct Watched<'a> {
+    service: &'a str,
+    gate: &'a Gate,
+    due: Duration,
+    failures: u32,
+    passed: bool,
+}
+
+impl Engine {
+    /// Asks the gates of a service at this point, each until it holds or its attempts are used up.
+    /// The failure of a remote gate is reported and does not count.
+    pub(super) async fn hold(
+        &self,
+        definition: &Definition,
+        when: When,
+        reporter: &Reporter,
+    ) -> Result<Option<ServiceFailure>> {
+        for gate in definition.gates_at(when) {
+            let mut answer = self.ports.probes.ask(&definition.name, gate).await?;
+            for _ in 1..gate.attempts {
+                if answer.is_ok() {
+                    break;
+                }
+                self.ports.clock.sleep(gate.interval).await;
+                answer = self.ports.probes.ask(&definition.name, gate).await?;
+            }
+            tell(reporter, &definition.name, gate, &answer);
+            if let Err(why) = answer
+                && gate.scope == Scope::Local
+            {
+                return Ok(Some(self.failure(&definition.name, format!("gate {:?}: {why}", gate.name)).await));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Watches a deployment over the window: units stay up and are not restarted, gates hold.
+    /// However short the window, every gate is asked until it has answered.
+    pub(super) async fn watch(
+        &self,
+        deployment: &Deployment,
+        window: Duration,
+        reporter: &Reporter,
+    ) -> Result<Option<ServiceFailure>> {
+        let start = self.ports.clock.monotonic();
+        let baseline = self.unit_states(deployment).await?;
+        let mut gates = probation_gates(deployment, start);
+        loop {
+            if let Some(failure) = self.crash(deployment, &baseline).await? {
+                return Ok(Some(failure));
+            }
+            for watched in &mut gates {
+                if let Some(failure) = self.ask_if_due(watched, reporter).await? {
+                    return Ok(Some(failure));
+                }
+            }
+            let over = self.ports.clock.monotonic().saturating_sub(start) >= window;
+            let undecided = gates.iter().any(|w| !w.passed && w.gate.scope == Scope::Local);
+            if over && !undecided {
+                return Ok(None);
+            }
+            self.ports.clock.sleep(TICK).await;
+        }
+    }
+
+    async fn ask_if_due(&self, watched: &mut Watched<'_>, reporter: &Reporter) -> Result<Option<ServiceFailure>> {
+        let now = self.ports.clock.monotonic();
+        if now < watched.due {
+            return Ok(None);
+        }
+        let answer = self.ports.probes.ask(watched.service, watched.gate).await?;
+        watched.due = self.ports.clock.monotonic() + watched.gate.interval;
+        match &answer {
+            Ok(()) => {
+                if !watched.passed || watched.failures > 0 {
+                    tell(reporter, watched.service, watched.gate, &answer);
+                }
+                (watched.passed, watched.failures) = (true, 0);
+                Ok(None)
+            }
+            Err(why) => {
+                watched.failures += 1;
+                watched.passed = false;
+                if watched.failures != watched.gate.attempts {
+                    return Ok(None);
+                }
+                tell(reporter, watched.service, watched.gate, &answer);
+                match watched.gate.scope {
+                    Scope::Remote => Ok(None),
+                    Scope::Local => {
+                        let reason = format!("gate {:?}: {why}", watched.gate.name);
+                        Ok(Some(self.failure(watched.service, reason).await))
+                    }
+                }
+            }
+        }
+    }
+
+    async fn unit_states(&self, deployment: &Deployment) -> Result<BTreeMap<String, UnitState>> {
+        let mut states = BTreeMap::new();
+        for name in deployment.document.services.keys() {
+            states.insert(name.clone(), self.ports.units.state(&unit_of(name)).await?);
+        }
+        Ok(states)
+    }
+
+    /// A service that is no longer up, or that systemd had to restart since.
+    async fn crash(
+        &self,
+        deployment: &Deployment,
+        baseline: &BTreeMap<String, UnitState>,
+    ) -> Result<Option<ServiceFailure>> {
+        for (name, now) in self.unit_states(deployment).await? {
+            let before = baseline.get(&name).cloned().unwrap_or_default();
+            let reason = if !now.active {
+                format!("it is no longer up ({})", now.result)
+            } else if now.restarts > before.restarts {
+                format!("it crashed and was restarted {} times", now.restarts - before.restarts)
+            } else if now.main_pid != before.main_pid {
+                "its main process was replaced".to_owned()
+            } else {
+                continue;
+            };
+            return Ok(Some(self.failure(&name, reason).await));
+        }
+        Ok(None)
+    }
+}
+
+fn probation_gates(deployment: &Deployment, now: Duration) -> Vec<Watched<'_>> {
+    let chosen = |name: &str| deployment.document.services.contains_key(name);
+    deployment
+        .release
+        .services
+        .iter()
+        .filter(|(name, _)| chosen(name))
+        .flat_map(|(name, d)| d.gates_at(When::Probation).map(move |gate| (name, gate)))
+        .map(|(service, gate)| Watched { service, gate, due: now, failures: 0, passed: false })
+        .collect()
+}
+
+fn tell(reporter: &Reporter, service: &str, gate: &Gate, answer: &std::result::Result<(), String>) {
+    reporter.tell(EventKind::Gate {
+        service: service.into(),
+        gate: gate.name.clone(),
+        passed: answer.is_ok(),
+        message: answer.as_ref().err().cloned().unwrap_or_else(|| "holds".into()),
+    });
+}

@@ -1,0 +1,135 @@
+//! What becomes of a transaction that was interrupted.
+
+use super::journal::{Claim, Claimant, Transaction};
+use super::report::{EventSink, Reporter};
+use super::run::Run;
+use super::Engine;
+use crate::api::{EventKind, HistoryEntry, OperationResult, Outcome, OutcomeKind};
+use crate::deployment::current;
+use crate::error::{AgentError, Result};
+use crate::history;
+use crate::machine::{Effect, Event, State, next};
+
+impl Engine {
+    /// Whether a transaction was left open.
+    ///
+    /// # Errors
+    /// The journal can't be read.
+    pub fn interrupted(&self) -> Result<bool> {
+        Ok(Transaction::load(&self.roots)?.is_some())
+    }
+
+    /// Finishes the open transaction, or goes back.
+    ///
+    /// With `boot`, before the services start: takes one try off durably and, when none is left,
+    /// flips back; the engine that comes later in this boot does the rest.
+    ///
+    /// # Errors
+    /// Another process holds the lock, the journal can't be read, or going back failed.
+    pub async fn recover(&self, boot: bool, sink: EventSink) -> Result<Outcome> {
+        let lock = self.lock()?;
+        let reporter = Reporter::new(sink, self.ports.clock.clone());
+        let Some(mut journal) = Transaction::load(&self.roots)? else { return self.nothing_open() };
+        let boot_id = self.ports.host.boot_id()?;
+        let taken = journal.claim == Claim { boot_id: boot_id.clone(), by: Claimant::Boot };
+        let resumed = Event::Resumed { current: current(&self.roots)?, attempt: boot || !taken };
+        let (state, effects) =
+            next(journal.state()?, resumed).map_err(|e| AgentError::other("the transaction lost its way").because(e))?;
+        let by = if boot { Claimant::Boot } else { Claimant::Engine };
+        journal.claim = Claim { boot_id, by };
+        journal.follow(&state);
+        reporter.tell(EventKind::Begin {
+            message: format!("resuming the {} to deployment {}", journal.movement.kind, journal.movement.to),
+        });
+        if boot {
+            return self.settle_for_boot(&lock, journal, &state, effects).await;
+        }
+        let begun = self.ports.clock.monotonic();
+        let entry = self.entry_of(&journal)?;
+        let mut run = Run::new(self, &lock, &reporter, journal);
+        let end = run.drive(state, effects).await?;
+        let elapsed = self.ports.clock.monotonic().saturating_sub(begun).as_millis();
+        let outcome = run.finish(end, entry, u64::try_from(elapsed).unwrap_or(u64::MAX)).await;
+        let (exit_code, message) = match &outcome {
+            Ok(o) => (if o.kind == OutcomeKind::RolledBack { 70 } else { 0 }, o.message.clone()),
+            Err(e) => (e.exit_code() as u8, e.chain()),
+        };
+        reporter.tell(EventKind::End { exit_code, message });
+        outcome
+    }
+
+    /// Only what has to be right before the services start: the journal and `current`.
+    async fn settle_for_boot(
+        &self,
+        lock: &node_images::store::Locked,
+        journal: Transaction,
+        state: &State,
+        effects: Vec<Effect>,
+    ) -> Result<Outcome> {
+        for effect in effects {
+            match effect {
+                Effect::Journal => journal.save(&self.roots, lock)?,
+                Effect::Flip(to) if current(&self.roots)? != to => {
+                    self.flip(to)?;
+                    self.ports.units.daemon_reload().await?;
+                }
+                Effect::Flip(_)
+                | Effect::Fetch
+                | Effect::Stage
+                | Effect::Activate(_)
+                | Effect::Watch
+                | Effect::WalkBack(_)
+                | Effect::Reject
+                | Effect::Close => {}
+            }
+        }
+        let m = &journal.movement;
+        let message = match state {
+            State::Reverting(_, setback) => format!("going back before the services start: {}", setback.reason),
+            _ => format!("deployment {} gets another try, {} left after it", m.to, m.tries_left),
+        };
+        Ok(Outcome {
+            kind: if matches!(state, State::Reverting(..)) { OutcomeKind::RolledBack } else { OutcomeKind::Done },
+            from: m.from,
+            current: current(&self.roots)?,
+            to: Some(m.to),
+            release: Some(journal.release.clone()),
+            services: Vec::new(),
+            failure: None,
+            message,
+            duration_ms: 0,
+        })
+    }
+
+    fn nothing_open(&self) -> Result<Outcome> {
+        let seq = current(&self.roots)?;
+        Ok(Outcome {
+            kind: OutcomeKind::NothingToDo,
+            from: seq,
+            current: seq,
+            to: seq,
+            release: None,
+            services: Vec::new(),
+            failure: None,
+            message: "no transaction is open".into(),
+            duration_ms: 0,
+        })
+    }
+
+    /// The history's entry of a transaction, also where the history was lost.
+    fn entry_of(&self, journal: &Transaction) -> Result<HistoryEntry> {
+        let known = history::read(&self.roots)?.into_iter().find(|e| e.id == journal.id);
+        Ok(known.unwrap_or_else(|| HistoryEntry {
+            id: journal.id.clone(),
+            kind: journal.movement.kind,
+            from: journal.movement.from,
+            to: Some(journal.movement.to),
+            release: Some(journal.release.clone()),
+            started: journal.started,
+            ended: None,
+            result: OperationResult::Open,
+            reason: None,
+            journal: Vec::new(),
+        }))
+    }
+}

@@ -1,0 +1,122 @@
+//! What the node runs, without the lock.
+
+use super::consider::shown_order;
+use super::journal::Transaction;
+use super::observe::{Seen, names};
+use super::Engine;
+use crate::api::{DeploymentEntry, HistoryEntry, ServiceState, ServiceStatus, Status, TransactionStatus};
+use crate::config;
+use crate::deployment::{Deployment, current, list};
+use crate::error::Result;
+use crate::ports::{Changing, UnitState};
+use crate::{history, pins, rejected};
+
+impl Engine {
+    /// What the node runs. May be asked at any time, also while an operation runs.
+    ///
+    /// # Errors
+    /// The node's state can't be read.
+    pub async fn status(&self) -> Result<Status> {
+        let settings = config::load(&self.roots)?;
+        let present = match current(&self.roots)? {
+            Some(seq) => Some(Deployment::load(&self.roots, seq)?),
+            None => None,
+        };
+        let services = match &present {
+            Some(deployment) => self.services_of(deployment).await?,
+            None => Vec::new(),
+        };
+        let transaction = Transaction::load(&self.roots)?.map(|t| TransactionStatus {
+            id: t.id,
+            kind: t.movement.kind,
+            phase: t.phase,
+            from: t.movement.from,
+            to: t.movement.to,
+            tries_left: t.movement.tries_left,
+            started: t.started,
+        });
+        let healthy = transaction.is_none() && services.iter().all(|s| s.up_to_date && s.state == ServiceState::Running);
+        Ok(Status {
+            deployment: present.as_ref().map(|d| d.seq),
+            release: present.as_ref().map(|d| d.document.release.clone()),
+            services,
+            transaction,
+            previous: self.previous()?,
+            deployments: self.deployments()?,
+            pinned: pins::all(&self.roots)?,
+            rejected: rejected::all(&self.roots)?,
+            in_use_trees: self.ports.images.in_use()?.iter().map(ToString::to_string).collect(),
+            trust: self.ports.images.trust(&settings),
+            healthy,
+        })
+    }
+
+    async fn services_of(&self, deployment: &Deployment) -> Result<Vec<ServiceStatus>> {
+        let seen = self.look(&names([deployment])).await?;
+        let status = |name: String| {
+            let wanted = deployment.document.services.get(&name)?;
+            let seen = seen.get(&name).cloned().unwrap_or_default();
+            Some(service_status(name, wanted.digest.clone(), wanted.manifest.to_string(), seen))
+        };
+        Ok(shown_order(deployment).into_iter().filter_map(status).collect())
+    }
+
+    /// All deployments on this node, oldest first. A damaged one is left out; `fsck` names it.
+    fn deployments(&self) -> Result<Vec<DeploymentEntry>> {
+        let present = current(&self.roots)?;
+        let pinned = pins::all(&self.roots)?;
+        let entries = list(&self.roots)?.into_iter().filter_map(|seq| Deployment::load(&self.roots, seq).ok());
+        Ok(entries
+            .map(|d| DeploymentEntry {
+                seq: d.seq,
+                release: d.document.release,
+                created: d.document.created,
+                current: Some(d.seq) == present,
+                pinned: pinned.contains_key(&d.seq),
+            })
+            .collect())
+    }
+
+    /// All operations, oldest first; the last `limit` of them, all for 0.
+    ///
+    /// # Errors
+    /// The history can't be read.
+    pub fn history(&self, limit: usize) -> Result<Vec<HistoryEntry>> {
+        let mut entries = history::read(&self.roots)?;
+        if limit > 0 && entries.len() > limit {
+            entries.drain(..entries.len() - limit);
+        }
+        Ok(entries)
+    }
+}
+
+fn service_status(name: String, digest_wanted: String, image: String, seen: Seen) -> ServiceStatus {
+    let state = service_state(&seen.unit);
+    let since = seen
+        .unit
+        .active_since_usec
+        .and_then(|usec| jiff::Timestamp::from_microsecond(i64::try_from(usec).ok()?).ok())
+        .map(|t| t.to_string());
+    ServiceStatus {
+        name,
+        state,
+        pid: seen.unit.main_pid,
+        up_to_date: seen.digest.as_deref() == Some(digest_wanted.as_str()),
+        digest_running: seen.digest,
+        digest_wanted,
+        since,
+        restarts: seen.unit.restarts,
+        image,
+    }
+}
+
+fn service_state(unit: &UnitState) -> ServiceState {
+    match (unit.active, unit.changing, unit.failed, unit.loaded) {
+        (true, ..) => ServiceState::Running,
+        (false, Changing::Up, ..) => ServiceState::Starting,
+        (false, Changing::Down, ..) => ServiceState::Stopping,
+        (false, Changing::No, true, _) => ServiceState::Failed,
+        (false, Changing::No, false, true) => ServiceState::Stopped,
+        (false, Changing::No, false, false) => ServiceState::Missing,
+    }
+}

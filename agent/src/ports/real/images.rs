@@ -1,0 +1,322 @@
+//! The store, and the registries that fill it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use node_images::artifact::fetch_artifact;
+use node_images::digest::Digest;
+use node_images::layer::{Policy, PrivilegePolicy};
+use node_images::manifest::Platform;
+use node_images::progress::Event;
+use node_images::pull::{self, ImageRequest, PullOptions, PullReport};
+use node_images::reference::Reference;
+use node_images::registry::RegistryConfig;
+use node_images::source::Sources;
+use node_images::store::{FsckOptions, Locked, Store, Verification};
+use node_images::verify::{Authority, Requirement, Trust, verify};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::trouble;
+use crate::api::{FsckReport, ReleaseInfo, TrustStatus};
+use crate::config::{Settings, Treatment};
+use crate::deployment::ImageFacts;
+use crate::error::{AgentError, Kind, Result};
+use crate::ports::{Images, Progress, PullCost, StoreGc, TrustedRelease};
+use crate::release::{MEDIA_TYPE, ReleaseDocument};
+use crate::root::Roots;
+
+/// Compressed layers grow by about this factor when they are unpacked.
+const UNPACKED: u64 = 4;
+
+/// The store, and the registries that fill it.
+pub(super) struct StoreAndRegistries {
+    store: Store,
+    roots: Roots,
+}
+
+impl StoreAndRegistries {
+    pub fn open(roots: &Roots) -> Result<Self> {
+        let store = Store::open(&roots.store())
+            .map_err(|e| AgentError::from_leaf(Kind::Other, "can't open the image store", e))?;
+        Ok(StoreAndRegistries { store, roots: roots.clone() })
+    }
+
+    fn trust_policy(&self) -> Result<Trust> {
+        Trust::load(&self.roots.trust()).map_err(|e| {
+            AgentError::config("the trust policy can't be used")
+                .because(e)
+                .hint(format!("put policy.toml and public keys into {}", self.roots.trust().display()))
+        })
+    }
+
+    /// Sources for a release and its images: a bundle holds both.
+    fn sources(&self, settings: &Settings, reference: &Reference) -> Result<Sources> {
+        let failed = |e| trouble::source("can't set up the registry client", &e);
+        let sources = Sources::new(registry_config(settings)).map_err(failed)?;
+        match reference {
+            Reference::Registry(_) => Ok(sources),
+            Reference::Layout { .. } | Reference::Archive { .. } => {
+                let bundle = sources.open(reference).map_err(|e| trouble::source(format!("can't open {reference}"), &e))?;
+                Ok(sources.all_from(bundle))
+            }
+        }
+    }
+
+    fn requests(&self, release: &TrustedRelease, names: &BTreeSet<&str>) -> Result<Vec<ImageRequest>> {
+        let place = parse(&release.info.reference)?;
+        let digest = Digest::parse(&release.info.digest)
+            .map_err(|e| AgentError::verification("the release has no usable digest").because(e))?;
+        let chosen = release.document.images.iter().filter(|(name, _)| names.contains(name.as_str()));
+        chosen
+            .map(|(_, binding)| {
+                Ok(ImageRequest {
+                    reference: parse(&image_reference(&place, &binding.repository, &binding.digest))?,
+                    digest: binding.digest,
+                    verification: Verification::Release { release: digest },
+                })
+            })
+            .collect()
+    }
+}
+
+fn parse(text: &str) -> Result<Reference> {
+    text.parse().map_err(|e| AgentError::new(Kind::Usage, format!("{text:?} is not a reference")).because(e))
+}
+
+/// Where an image of a release is: beside the release, unless its repository names a registry.
+fn image_reference(release: &Reference, repository: &str, digest: &Digest) -> String {
+    let first = repository.split('/').next().unwrap_or_default();
+    let absolute = repository.contains('/') && (first.contains(['.', ':']) || first == "localhost");
+    let parent = match release.repository() {
+        Some(own) => own.rsplit_once('/').map(|(parent, _)| parent.to_owned()).unwrap_or_default(),
+        // In a bundle everything is found by digest; the name is only a name.
+        None => "localhost".to_owned(),
+    };
+    if absolute { format!("{repository}@{digest}") } else { format!("{parent}/{repository}@{digest}") }
+}
+
+fn registry_config(settings: &Settings) -> RegistryConfig {
+    let defaults = RegistryConfig::default();
+    let r = &settings.registries;
+    RegistryConfig {
+        mirrors: r.mirrors.clone(),
+        insecure_http: r.insecure_http.clone(),
+        auth_file: r.auth_file.clone(),
+        auth_realms: r.auth_realms.clone(),
+        parallel: r.parallel.unwrap_or(defaults.parallel),
+        retries: r.retries.unwrap_or(defaults.retries),
+    }
+}
+
+fn layer_policy(settings: &Settings) -> Policy {
+    let treatment = |t: Option<Treatment>| match t {
+        None => PrivilegePolicy::default(),
+        Some(Treatment::Keep) => PrivilegePolicy::Keep,
+        Some(Treatment::Strip) => PrivilegePolicy::Strip,
+        Some(Treatment::Refuse) => PrivilegePolicy::Refuse,
+    };
+    Policy {
+        setuid: treatment(settings.policy.setuid),
+        file_capabilities: treatment(settings.policy.file_capabilities),
+        ..Policy::default()
+    }
+}
+
+#[async_trait]
+impl Images for StoreAndRegistries {
+    async fn release(&self, settings: &Settings, reference: &str) -> Result<TrustedRelease> {
+        let parsed = parse(reference)?;
+        let trust = self.trust_policy()?;
+        let sources = self.sources(settings, &parsed)?;
+        let failed = |e| trouble::source(format!("can't fetch release {reference}"), &e);
+        let source = sources.open(&parsed).map_err(failed)?;
+        let digest = source.resolve(&parsed.selector()).await.map_err(failed)?;
+        let artifact = fetch_artifact(source.as_ref(), &digest).await.map_err(failed)?;
+        let verified = verify(&trust, source.as_ref(), artifact).await.map_err(|e| trouble::verify(reference, e))?;
+        let unsigned = matches!(verified.authority(), Authority::Unchecked { .. });
+        if unsigned {
+            tracing::warn!(reference, "the trust policy accepts this release without a signature");
+        }
+        let artifact = verified.into_inner();
+        let broken = || AgentError::verification(format!("{reference} is not a release that this version can use"));
+        let bytes = artifact.layer(MEDIA_TYPE).ok_or_else(|| broken().because(format!("it has no layer of type {MEDIA_TYPE}")))?;
+        let document = ReleaseDocument::parse(bytes).map_err(|e| broken().because(e))?;
+        let info = ReleaseInfo {
+            reference: reference.to_owned(),
+            digest: digest.to_string(),
+            name: document.name.clone(),
+            version: document.version.clone(),
+        };
+        Ok(TrustedRelease { info, document, bytes: bytes.to_vec() })
+    }
+
+    async fn cost(&self, settings: &Settings, release: &TrustedRelease, names: &BTreeSet<&str>) -> Result<PullCost> {
+        let requests = self.requests(release, names)?;
+        let mut missing = Vec::new();
+        for request in requests {
+            if self.facts(&request.digest)?.is_none() {
+                missing.push(request);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(PullCost::default());
+        }
+        let sources = self.sources(settings, &parse(&release.info.reference)?)?;
+        let plan = pull::plan(&self.store, &sources, &missing, &Platform::host()).await.map_err(trouble::pull)?;
+        Ok(PullCost { fetch: plan.bytes_to_fetch, store: plan.bytes_to_fetch.saturating_mul(UNPACKED) })
+    }
+
+    async fn pull(
+        &self,
+        lock: &Locked,
+        settings: &Settings,
+        release: &TrustedRelease,
+        names: &BTreeSet<&str>,
+        progress: Progress<'_>,
+    ) -> Result<()> {
+        let mut missing = Vec::new();
+        for request in self.requests(release, names)? {
+            if self.facts(&request.digest)?.is_none() {
+                missing.push(request);
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let sources = self.sources(settings, &parse(&release.info.reference)?)?;
+        let (sender, mut events) = mpsc::unbounded_channel();
+        let options = PullOptions {
+            platform: Platform::host(),
+            policy: layer_policy(settings),
+            parallel: usize::from(registry_config(settings).parallel),
+            now: jiff::Timestamp::now(),
+            cancel: CancellationToken::new(),
+            progress: Arc::new(move |event: Event| {
+                // Nobody listens any more once the pull is over.
+                let _ = sender.send(event);
+            }),
+        };
+        let pulling = pull::pull(&self.store, lock, "pull", &sources, &missing, &options);
+        tokio::pin!(pulling);
+        let mut meter = super::meter::Meter::default();
+        let report = loop {
+            tokio::select! {
+                report = &mut pulling => break report.map_err(trouble::pull)?,
+                Some(event) = events.recv() => meter.hear(&event, progress),
+            }
+        };
+        check_keys(&missing, &report)
+    }
+
+    fn facts(&self, manifest: &Digest) -> Result<Option<ImageFacts>> {
+        let failed = |e| AgentError::from_leaf(Kind::Other, format!("can't read image {manifest}"), e);
+        let Some(record) = self.store.image(manifest).map_err(failed)? else { return Ok(None) };
+        let tree = self.store.tree_path(manifest);
+        if !tree.is_dir() {
+            return Ok(None);
+        }
+        let config = record
+            .config()
+            .map_err(|e| AgentError::other(format!("the configuration of image {manifest} is damaged")).because(e))?;
+        Ok(Some(ImageFacts {
+            manifest: *manifest,
+            config,
+            passwd: text_in(&tree, "etc/passwd")?,
+            group: text_in(&tree, "etc/group")?,
+            tree,
+        }))
+    }
+
+    fn in_use(&self) -> Result<BTreeSet<Digest>> {
+        self.store
+            .roots_in_use()
+            .map_err(|e| AgentError::from_leaf(Kind::Other, "can't find out which images are in use", e))
+    }
+
+    async fn gc(&self, lock: &Locked, keep: &BTreeSet<Digest>, dry_run: bool) -> Result<StoreGc> {
+        let report = self
+            .store
+            .gc(lock, keep, dry_run)
+            .map_err(|e| AgentError::from_leaf(Kind::Other, "can't collect garbage", e))?;
+        Ok(StoreGc { images: report.images.into_iter().collect(), objects: report.objects, bytes: report.bytes })
+    }
+
+    async fn fsck(&self, settings: &Settings, repair: Option<&Locked>) -> Result<FsckReport> {
+        let failed = |e| AgentError::from_leaf(Kind::Other, "can't check the image store", e);
+        let found = self.store.fsck(FsckOptions { content: true }).map_err(failed)?;
+        let left = match repair {
+            Some(lock) if !found.findings.is_empty() => {
+                let sources = self.sources(settings, &parse("localhost/none")?)?;
+                super::mend::mend(&self.store, lock, &found, &layer_policy(settings), &sources)?
+            }
+            Some(_) | None => found.findings.clone(),
+        };
+        Ok(super::mend::report(&found, &left))
+    }
+
+    fn trust(&self, _settings: &Settings) -> TrustStatus {
+        let policy = match self.trust_policy() {
+            Ok(policy) => policy,
+            Err(e) => {
+                return TrustStatus { signatures_required: true, keys: Vec::new(), warnings: vec![e.chain()] };
+            }
+        };
+        let mut keys = BTreeSet::new();
+        for rule in policy.rules() {
+            if let Requirement::Signatures { keys: names, .. } = &rule.require {
+                keys.extend(names.iter().cloned());
+            }
+        }
+        let warnings: Vec<String> =
+            policy.insecure_rules().map(|rule| format!("releases from {rule} are taken without a signature")).collect();
+        TrustStatus { signatures_required: warnings.is_empty(), keys: keys.into_iter().collect(), warnings }
+    }
+}
+
+/// A file of an image, read without following links out of it; empty if the image has none.
+fn text_in(tree: &Path, name: &str) -> Result<String> {
+    let path = tree.join(name);
+    match std::fs::symlink_metadata(&path) {
+        Ok(meta) if meta.is_file() => std::fs::read_to_string(&path).map_err(|e| AgentError::io("read", &path, e)),
+        Ok(_) => Err(AgentError::verification(format!("{} is not a regular file", path.display()))),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        Err(e) => Err(AgentError::io("read", &path, e)),
+    }
+}
+
+/// A release has to bind the manifest itself, since everything on the node goes by it.
+fn check_keys(requests: &[ImageRequest], report: &PullReport) -> Result<()> {
+    for (request, manifest) in requests.iter().zip(&report.images) {
+        if request.digest != *manifest {
+            let text = format!("the release binds {} by an index, not by its manifest {manifest}", request.reference);
+            return Err(AgentError::verification(text));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn images_are_siblings_of_their_release() {
+        let digest = Digest::of(b"x");
+        let table = [
+            ("r.example:5000/a/rel:1", "nova", "r.example:5000/a/nova"),
+            ("r.example/rel:1", "nova", "r.example/nova"),
+            ("r.example/rel:1", "sub/nova", "r.example/sub/nova"),
+            ("r.example/rel:1", "other.example/nova", "other.example/nova"),
+            ("r.example/rel:1", "localhost/nova", "localhost/nova"),
+            ("/tmp/bundle.tar", "nova", "localhost/nova"),
+        ];
+        for (release, repository, expected) in table {
+            let got = image_reference(&release.parse().unwrap(), repository, &digest);
+            assert_eq!(got, format!("{expected}@{digest}"));
+            assert_eq!(parse(&got).unwrap().digest(), Some(digest));
+        }
+    }
+}

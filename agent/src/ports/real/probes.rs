@@ -1,0 +1,150 @@
+//! Asking gates.
+
+use std::io;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use node_systemd::render::NODE_RUN;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::process::Command;
+
+use crate::definition::{Gate, Probe};
+use crate::error::{AgentError, Kind, Result};
+use crate::ports::{Probes, Units};
+use crate::root::Roots;
+
+/// Asks gates on this host.
+pub(super) struct Prober {
+    roots: Roots,
+    units: Arc<dyn Units>,
+}
+
+/// The answer of a probe.
+type Answer = std::result::Result<(), String>;
+
+impl Prober {
+    pub fn new(roots: &Roots, units: Arc<dyn Units>) -> Self {
+        Prober { roots: roots.clone(), units }
+    }
+
+    async fn once(&self, service: &str, probe: &Probe) -> Result<Answer> {
+        Ok(match probe {
+            Probe::Unit => {
+                let state = self.units.state(&format!("{service}.service")).await?;
+                if state.active { Ok(()) } else { Err(format!("its unit is not active ({})", state.result)) }
+            }
+            Probe::Exec { command } => self.exec(service, command).await?,
+            Probe::UnixSocket { path } => UnixStream::connect(path)
+                .await
+                .map(drop)
+                .map_err(|e| format!("can't connect to {}: {e}", path.display())),
+            Probe::Tcp { address } => {
+                TcpStream::connect(address).await.map(drop).map_err(|e| format!("can't connect to {address}: {e}"))
+            }
+            Probe::Http { url } => http(url).await,
+            Probe::DbusName { bus_name } => dbus_name(bus_name).await?,
+        })
+    }
+
+    /// Runs a command inside the service; its last words are the reason.
+    async fn exec(&self, service: &str, command: &[String]) -> Result<Answer> {
+        let output = Command::new(NODE_RUN)
+            .arg("--state-root")
+            .arg(&self.roots.state)
+            .arg("--run-root")
+            .arg(&self.roots.run)
+            .args(["exec", service, "--"])
+            .args(command)
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output()
+            .await
+            .map_err(|e| AgentError::other(format!("can't run {NODE_RUN}")).because(e))?;
+        if output.status.success() {
+            return Ok(Ok(()));
+        }
+        let text = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
+        let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it said nothing").to_owned();
+        let program = command.first().map_or("", String::as_str);
+        Ok(Err(format!("{program} ended with {}: {last}", output.status)))
+    }
+}
+
+#[async_trait]
+impl Probes for Prober {
+    async fn ask(&self, service: &str, gate: &Gate) -> Result<Answer> {
+        match tokio::time::timeout(gate.timeout, self.once(service, &gate.probe)).await {
+            Ok(answer) => answer,
+            Err(_) => Ok(Err(format!("no answer within {} ms", gate.timeout.as_millis()))),
+        }
+    }
+}
+
+/// A GET of HTTP/1.0: all that a health check needs, without following anything anywhere.
+async fn http(url: &str) -> Answer {
+    let (authority, path) = split_url(url).ok_or_else(|| format!("{url} is not an http:// URL"))?;
+    let ask = async {
+        let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut head = Vec::new();
+        stream.take(256).read_to_end(&mut head).await?;
+        Ok::<_, io::Error>(head)
+    };
+    let head = ask.await.map_err(|e| format!("can't get {url}: {e}"))?;
+    match status_of(&head) {
+        Some(status) if (200..400).contains(&status) => Ok(()),
+        Some(status) => Err(format!("{url} answers with status {status}")),
+        None => Err(format!("{url} does not answer in HTTP")),
+    }
+}
+
+fn split_url(url: &str) -> Option<(&str, &str)> {
+    let rest = url.strip_prefix("http://")?;
+    let clean = rest.chars().all(|c| c.is_ascii_graphic());
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+    (clean && !authority.is_empty()).then_some((authority, path))
+}
+
+fn status_of(head: &[u8]) -> Option<u16> {
+    let line = String::from_utf8_lossy(head);
+    let mut words = line.lines().next()?.split_whitespace();
+    words.next().filter(|w| w.starts_with("HTTP/"))?;
+    words.next()?.parse().ok()
+}
+
+/// Whether a name on the system bus has an owner.
+pub(super) async fn dbus_name(name: &str) -> Result<Answer> {
+    let unreachable = |e: zbus::Error| AgentError::new(Kind::Unavailable, "can't reach the system bus").because(e);
+    let bus = zbus::Connection::system().await.map_err(unreachable)?;
+    let proxy = zbus::fdo::DBusProxy::new(&bus).await.map_err(unreachable)?;
+    let Ok(bus_name) = zbus::names::BusName::try_from(name) else {
+        return Ok(Err(format!("{name} is not a bus name")));
+    };
+    match proxy.name_has_owner(bus_name).await {
+        Ok(true) => Ok(Ok(())),
+        Ok(false) => Ok(Err(format!("{name} is not on the system bus"))),
+        Err(e) => Ok(Err(e.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_and_status_lines_are_read_strictly() {
+        assert_eq!(split_url("http://h:1/a/b"), Some(("h:1", "/a/b")));
+        assert_eq!(split_url("http://h"), Some(("h", "/")));
+        for bad in ["https://h/", "http://", "http://h/a b", "http://h/\r\nX: y", "h"] {
+            assert_eq!(split_url(bad), None, "{bad:?}");
+        }
+        assert_eq!(status_of(b"HTTP/1.1 204 No Content\r\n"), Some(204));
+        for bad in [&b""[..], b"HTTP/1.1", b"SSH-2.0-x", b"HTTP/1.1 abc"] {
+            assert_eq!(status_of(bad), None);
+        }
+    }
+}
