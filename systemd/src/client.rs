@@ -154,14 +154,19 @@ impl Systemd {
         self.call(Verb::Start, unit, ANSWER).await.map(drop)
     }
 
-    /// Forgets that a unit has failed and how often it was started.
+    /// Forgets that a unit has failed and how often it was started. A unit that systemd has not loaded has
+    /// nothing to forget.
     ///
     /// # Errors
-    /// [`Error::NoSuchUnit`] if systemd has not loaded the unit.
+    /// As all calls: [`Error`].
     pub async fn reset_failed(&self, unit: &UnitName) -> Result<()> {
-        Intent::on("reset the failure of", unit)
+        let reset = Intent::on("reset the failure of", unit)
             .within(ANSWER, self.manager.reset_failed_unit(unit.as_str()))
-            .await
+            .await;
+        match reset {
+            Err(Error::NoSuchUnit { .. }) => Ok(()),
+            other => other,
+        }
     }
 
     /// What a unit does now. A unit without a unit file is [`LoadState::NotFound`], not an error.

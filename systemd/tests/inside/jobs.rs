@@ -42,7 +42,9 @@ async fn end_as_they_do_on_a_node() {
 
 async fn results(systemd: &Systemd) {
     let start = async |name: &str| systemd.start(&unit(name), SOON).await.expect("an answer");
-    for _ in 0..5 {
+    // Starts by hand count against the unit's limit too; forgetting them is what lets it start again.
+    systemd.reset_failed(&unit("a")).await.expect("reset");
+    for _ in 0..4 {
         let restarted = systemd.restart(&unit("a"), SOON).await.expect("an answer");
         assert_eq!(restarted, JobResult::Done);
     }
@@ -95,7 +97,7 @@ async fn states(systemd: &Systemd) {
     );
 }
 
-/// A service that dies as soon as it is ready is seen to be restarted and to be given up.
+/// A service that dies is seen to be restarted.
 async fn crash_loop(systemd: &Systemd) {
     let again = unit("again");
     systemd.start(&again, SOON).await.expect("an answer");
