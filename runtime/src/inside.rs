@@ -40,19 +40,25 @@ impl Inside {
             service: running.service.clone(),
             reason: format!("its process {} is gone", running.pid),
         };
-        let process = sys::pidfd(Pid::from_raw(running.pid)).map_err(|_| gone())?;
-        // Asked after the descriptor was taken, so that it is of the very process it names.
-        if process::started_at_ticks(running.pid).ok() != Some(running.started_at_ticks) {
-            return Err(gone());
-        }
         let bundle = Bundle::load(&running.bundle)?;
-        let definition = bundle.spec.process().clone().ok_or_else(gone)?;
+        let inside = Self::new(Pid::from_raw(running.pid), &bundle).map_err(|_| gone())?;
+        // Asked after the descriptor was taken, so that it is of the very process it names.
+        match process::started_at_ticks(running.pid) {
+            Ok(ticks) if ticks == running.started_at_ticks => Ok(inside),
+            Ok(_) | Err(_) => Err(gone()),
+        }
+    }
+
+    /// The service whose main process is `pid`, started from `bundle`.
+    pub(crate) fn new(pid: Pid, bundle: &Bundle) -> Result<Self, StartError> {
+        let process = sys::pidfd(pid).map_err(StartError::call("open the service's process"))?;
+        let definition = bundle.spec.process().clone().unwrap_or_default();
         Ok(Self {
             process,
-            namespaces: namespaces_to_join(running.pid)?,
-            cgroup: cgroup_of(&running.pid.to_string())?,
+            namespaces: namespaces_to_join(pid.as_raw())?,
+            cgroup: cgroup_of(&pid.to_string())?,
             definition,
-            filter: bundle.filter,
+            filter: bundle.filter.clone(),
         })
     }
 

@@ -225,8 +225,10 @@ fn sockets_of_the_unit_arrive_with_names_and_pid() {
 import os, socket
 assert os.environ['LISTEN_PID'] == str(os.getpid()), os.environ
 assert os.environ['LISTEN_FDS'] == '2' and sorted(os.environ['LISTEN_FDNAMES'].split(':')) == ['one', 'two'], os.environ
-for fd in (3, 4):
-    connection, _ = socket.socket(fileno=fd).accept()
+import select
+for _ in range(2):
+    ready, _, _ = select.select([3, 4], [], [])
+    connection, _ = socket.socket(fileno=os.dup(ready[0])).accept()
     connection.send(str(os.getpid()).encode())
     connection.close()
 ";

@@ -1,11 +1,15 @@
 //! The private mount namespace in which a container is created: the root, the sources of its mounts
-//! and libcontainer's own state, all in memory that vanishes with node-run.
+//! and libcontainer's own state, all in memory that vanishes with node-run, and nothing else. The
+//! host's mounts are out of sight, which makes libcontainer's many looks at the mount table cheap;
+//! so is the cgroup file system, so that it takes no cgroup action at all: the service stays in its
+//! unit's cgroup, and no clean-up can kill what else is in there.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::unistd::{chdir, pivot_root};
 use oci_spec::runtime::{Mount, MountBuilder, Spec};
 
 use super::mounts::{self, Bind, Entry};
@@ -13,7 +17,7 @@ use super::skeleton::{self, MountPoint};
 use super::{Bundle, StartError, credentials};
 use crate::sys::{self, MountPropagation};
 
-const CGROUP_ROOT: &str = "/sys/fs/cgroup";
+const ROOT: &str = "/root";
 const NOTIFY_INSIDE: &str = "/run/host/notify";
 
 /// What the preparation leaves for libcontainer.
@@ -54,31 +58,73 @@ pub(super) fn prepare(bundle: &Bundle, stage: &Path, notify: Option<&Path>) -> R
     let host_dev = mounts::has_host_dev(&entries);
     let sources = take(&entries)?;
     let tree = take_mount(bundle.tree(), MountPropagation::Private, true, false)?;
-    detach_from_host(stage)?;
+    let proc = take_mount(Path::new("/proc"), MountPropagation::Private, false, false)?;
+    cover(stage)?;
 
-    let secrets = stage.join("credentials");
-    std::fs::create_dir(&secrets).map_err(StartError::path("make", &secrets))?;
+    let secrets = make(stage, "credentials")?;
     let secrets = credentials::render(&bundle.launch.credential_files, &secrets)?;
-    let root = place_root(bundle, stage, &tree, wanted(&entries, &sources, &secrets))?;
-    let mut list = place_sources(sources, stage, &root, host_dev)?;
+    place_root(bundle, stage, &tree, wanted(&entries, &sources, &secrets))?;
+    let mut list = place_sources(sources, stage, host_dev)?;
     for (source, target) in secrets {
-        list.push(bind_mount(&source, &target, false)?);
+        list.push(bind_mount(&after_move(stage, &source), &target, false)?);
     }
+    move_into(stage, &proc)?;
     let mut spec = bundle.spec.clone();
     spec.set_mounts(Some(list));
     if let Some(linux) = spec.linux_mut() {
         linux.set_resources(None);
     }
     if let Some(oci_root) = spec.root_mut() {
-        oci_root.set_path(root);
+        oci_root.set_path(ROOT.into());
     }
     Ok(Prepared {
         spec,
-        bundle: stage.join("bundle"),
-        state: stage.join("state"),
+        bundle: "/bundle".into(),
+        state: "/state".into(),
         host_dev,
         notify_socket,
     })
+}
+
+/// A directory of the stage.
+fn make(stage: &Path, name: &str) -> Result<PathBuf, StartError> {
+    let path = stage.join(name);
+    std::fs::create_dir_all(&path).map_err(StartError::path("make", &path))?;
+    Ok(path)
+}
+
+/// Where a path of the stage is once the stage is the root.
+fn after_move(stage: &Path, path: &Path) -> PathBuf {
+    Path::new("/").join(path.strip_prefix(stage).unwrap_or(path))
+}
+
+/// From here on nothing that is mounted travels to the host; the stage is memory.
+fn cover(stage: &Path) -> Result<(), StartError> {
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
+        .map_err(|e| StartError::path("make slave", "/")(e.into()))?;
+    mount(
+        Some("tmpfs"),
+        stage,
+        Some("tmpfs"),
+        MsFlags::MS_NOSUID,
+        Some("mode=0700"),
+    )
+    .map_err(|e| StartError::path("mount tmpfs on", stage)(e.into()))
+}
+
+/// Makes the stage the root of this mount namespace and lets go of all else.
+fn move_into(stage: &Path, proc: &OwnedFd) -> Result<(), StartError> {
+    let target = make(stage, "proc")?;
+    sys::attach_mount(proc.as_fd(), &target).map_err(StartError::path("mount on", &target))?;
+    // What libcontainer takes for a host without any cgroup controller.
+    make(stage, "sys/fs/cgroup")?;
+    let failed = |e: nix::errno::Errno| StartError::path("move into", stage)(e.into());
+    chdir(stage).map_err(failed)?;
+    // The old root ends on top of the new one; pivot_root(2), NOTES.
+    pivot_root(".", ".").map_err(failed)?;
+    umount2(".", MntFlags::MNT_DETACH).map_err(failed)?;
+    chdir("/").map_err(failed)
 }
 
 /// libcontainer does not tell which kernel parameter it could not find.
@@ -167,25 +213,6 @@ fn take_mount(
     Ok(mount)
 }
 
-/// From here on nothing that is mounted travels to the host. The cgroup file system is covered, so
-/// that libcontainer takes no cgroup action at all: the service stays in its unit's cgroup, and no
-/// clean-up can kill what else is in there.
-fn detach_from_host(stage: &Path) -> Result<(), StartError> {
-    let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_SLAVE, none)
-        .map_err(|e| StartError::path("make slave", "/")(e.into()))?;
-    match umount2(CGROUP_ROOT, MntFlags::MNT_DETACH) {
-        Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
-        Err(e) => return Err(StartError::path("hide", CGROUP_ROOT)(e.into())),
-    }
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    for (path, flags) in [(Path::new(CGROUP_ROOT), flags), (stage, MsFlags::MS_NOSUID)] {
-        mount(Some("tmpfs"), path, Some("tmpfs"), flags, Some("mode=0700"))
-            .map_err(|e| StartError::path("mount tmpfs on", path)(e.into()))?;
-    }
-    Ok(())
-}
-
 /// The mount points that have to be in the image's tree: those that no other mount provides.
 fn wanted(entries: &[Entry], sources: &[Source], secrets: &[(PathBuf, PathBuf)]) -> Vec<MountPoint> {
     let on_tree = |target: &Path| {
@@ -224,17 +251,15 @@ fn place_root(
     stage: &Path,
     tree: &OwnedFd,
     wanted: Vec<MountPoint>,
-) -> Result<PathBuf, StartError> {
-    let root = stage.join("root");
-    std::fs::create_dir(&root).map_err(StartError::path("make", &root))?;
+) -> Result<(), StartError> {
+    let root = make(stage, "root")?;
     let missing = skeleton::missing(bundle.tree(), wanted)?;
     if missing.is_empty() {
-        sys::attach_mount(tree.as_fd(), &root).map_err(StartError::path("mount root on", &root))?;
-        return Ok(root);
+        return sys::attach_mount(tree.as_fd(), &root).map_err(StartError::path("mount root on", &root));
     }
-    let layer = stage.join("skeleton");
-    std::fs::create_dir(&layer).map_err(StartError::path("make", &layer))?;
+    let layer = make(stage, "skeleton")?;
     skeleton::make(bundle.tree(), &layer, &missing)?;
+    // By its own path, so that the mount table tells which tree is in use.
     let layers = format!("lowerdir={}:{}", layer.display(), bundle.tree().display());
     mount(
         Some("overlay"),
@@ -243,20 +268,14 @@ fn place_root(
         MsFlags::MS_RDONLY,
         Some(layers.as_str()),
     )
-    .map_err(|e| StartError::path("lay mount points over", bundle.tree())(e.into()))?;
-    Ok(root)
+    .map_err(|e| StartError::path("lay mount points over", bundle.tree())(e.into()))
 }
 
 /// Attaches the taken mounts where libcontainer finds them. The host's /dev goes onto the root at
 /// once and gets covered by a tmpfs for libcontainer to populate, which the workload takes away.
-fn place_sources(
-    sources: Vec<Source>,
-    stage: &Path,
-    root: &Path,
-    host_dev: bool,
-) -> Result<Vec<Mount>, StartError> {
-    let staged = stage.join("sources");
-    std::fs::create_dir(&staged).map_err(StartError::path("make", &staged))?;
+fn place_sources(sources: Vec<Source>, stage: &Path, host_dev: bool) -> Result<Vec<Mount>, StartError> {
+    let staged = make(stage, "sources")?;
+    let root = stage.join("root");
     let mut list = Vec::new();
     for (number, source) in sources.into_iter().enumerate() {
         match source {
@@ -277,7 +296,11 @@ fn place_sources(
                 };
                 made.and_then(|()| sys::attach_mount(taken.mount.as_fd(), &path))
                     .map_err(StartError::path("attach mount of", &taken.bind.source))?;
-                list.push(bind_mount(&path, &taken.bind.target, taken.bind.recursive)?);
+                list.push(bind_mount(
+                    &after_move(stage, &path),
+                    &taken.bind.target,
+                    taken.bind.recursive,
+                )?);
             }
         }
     }

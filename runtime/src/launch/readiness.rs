@@ -9,7 +9,8 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
-use super::{Launch, Readiness, Running, StartError, supervisor};
+use super::supervisor::Supervisor;
+use super::{Bundle, Launch, Readiness, StartError};
 use crate::inside::Inside;
 use crate::sys;
 
@@ -18,26 +19,24 @@ const SOCKET_INTERVAL: Duration = Duration::from_millis(20);
 const COMMAND_INTERVAL: Duration = Duration::from_millis(250);
 
 /// Reports the service ready when it is, unless it does so itself.
-pub(super) fn wait(launch: &Launch, running: &Running) -> Result<(), StartError> {
+pub(super) fn wait(bundle: &Bundle, pid: Pid, supervisor: &Supervisor) -> Result<(), StartError> {
+    let launch = &bundle.launch;
     let mut watch = match &launch.readiness {
         Readiness::Notify => return Ok(()),
-        Readiness::Started => return supervisor::ready(),
-        Readiness::UnixSocket { .. } | Readiness::Exec { .. } => Watch::new(launch, running.pid)?,
+        Readiness::Started => return supervisor.ready(),
+        Readiness::UnixSocket { .. } | Readiness::Exec { .. } => Watch::new(launch, pid)?,
     };
     match &launch.readiness {
         Readiness::UnixSocket { path } => {
             let inside = path.strip_prefix("/").unwrap_or(path);
-            let path = Path::new("/proc")
-                .join(running.pid.to_string())
-                .join("root")
-                .join(inside);
+            let path = Path::new("/proc").join(pid.to_string()).join("root").join(inside);
             watch.until(SOCKET_INTERVAL, || match UnixStream::connect(&path) {
                 Ok(_) => Ok(None),
                 Err(e) => Ok(Some(format!("connect to /{}: {e}", inside.display()))),
             })?;
         }
         Readiness::Exec { command } => {
-            let inside = Inside::of(running)?;
+            let inside = Inside::new(pid, bundle)?;
             watch.until(COMMAND_INTERVAL, || match inside.run_in_child(command)? {
                 0 => Ok(None),
                 status => Ok(Some(format!("{} exits with {status}", command.join(" ")))),
@@ -45,7 +44,7 @@ pub(super) fn wait(launch: &Launch, running: &Running) -> Result<(), StartError>
         }
         Readiness::Notify | Readiness::Started => {}
     }
-    supervisor::ready()
+    supervisor.ready()
 }
 
 /// A deadline and the process whose end makes waiting pointless.
@@ -56,8 +55,8 @@ struct Watch<'a> {
 }
 
 impl<'a> Watch<'a> {
-    fn new(launch: &'a Launch, pid: i32) -> Result<Self, StartError> {
-        let process = sys::pidfd(Pid::from_raw(pid)).map_err(StartError::call("watch the service"))?;
+    fn new(launch: &'a Launch, pid: Pid) -> Result<Self, StartError> {
+        let process = sys::pidfd(pid).map_err(StartError::call("watch the service"))?;
         let deadline = Instant::now() + Duration::from_secs(launch.start_timeout_seconds);
         Ok(Self {
             service: &launch.service,

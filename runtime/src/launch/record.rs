@@ -1,10 +1,11 @@
 //! What was started from what: after a reload systemd shows the new definition of a unit whose
 //! process still runs the old one, so node-run records it.
 
-use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use serde::{Deserialize, Serialize};
 
 /// One started service, `<run root>/running/<service>.json`. It may outlive its process: compare
@@ -111,25 +112,38 @@ impl Running {
             Err(e) => Err(e),
         }
     }
+}
 
-    /// Writes the record, atomically for readers. It need not survive a power cut: neither does
-    /// what it describes.
-    ///
-    /// # Errors
-    /// The run root is not writable.
-    pub fn write(&self, run_root: &Path) -> Result<(), RecordError> {
-        let directory = directory(run_root);
-        let path = directory.join(format!("{}.json", self.service));
-        let temporary = directory.join(format!(".{}.{}", self.service, std::process::id()));
+/// The directory of the records, held open: node-run writes into it when its path is out of sight.
+pub(super) struct Records(OwnedFd);
+
+impl Records {
+    /// Opens it, and makes it if it is missing.
+    pub(super) fn open(run_root: &Path) -> Result<Self, RecordError> {
+        let path = directory(run_root);
+        let open = || -> std::io::Result<OwnedFd> {
+            std::fs::create_dir_all(&path)?;
+            let flags = (OFlag::O_DIRECTORY | OFlag::O_CLOEXEC).bits();
+            std::fs::File::options()
+                .read(true)
+                .custom_flags(flags)
+                .open(&path)
+                .map(Into::into)
+        };
+        open().map(Self).map_err(|source| RecordError::Write {
+            path: path.clone(),
+            source,
+        })
+    }
+
+    /// Writes a record, atomically for readers. It need not survive a power cut: neither does what
+    /// it describes.
+    pub(super) fn write(&self, running: &Running) -> Result<(), RecordError> {
+        let directory = PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()));
+        let path = directory.join(format!("{}.json", running.service));
+        let temporary = directory.join(format!(".{}.{}", running.service, std::process::id()));
         let write = || -> std::io::Result<()> {
-            std::fs::create_dir_all(&directory)?;
-            let mut file = std::fs::OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o644)
-                .open(&temporary)?;
-            file.write_all(&serde_json::to_vec(self)?)?;
+            std::fs::write(&temporary, serde_json::to_vec(running)?)?;
             std::fs::rename(&temporary, &path)
         };
         write().map_err(|source| RecordError::Write {
@@ -160,7 +174,10 @@ mod tests {
         assert_eq!(running(root.path()).unwrap(), []);
         assert_eq!(Running::of(root.path(), "nova").unwrap(), None);
         for (service, pid) in [("ovs", 3), ("nova", 1), ("nova", 2)] {
-            record(service, pid).write(root.path()).unwrap();
+            Records::open(root.path())
+                .unwrap()
+                .write(&record(service, pid))
+                .unwrap();
         }
         let expected = [record("nova", 2), record("ovs", 3)];
         assert_eq!(running(root.path()).unwrap(), expected);
@@ -170,7 +187,10 @@ mod tests {
     #[test]
     fn a_broken_record_is_named() {
         let root = tempfile::tempdir().unwrap();
-        record("nova", 1).write(root.path()).unwrap();
+        Records::open(root.path())
+            .unwrap()
+            .write(&record("nova", 1))
+            .unwrap();
         let path = root.path().join("running/nova.json");
         std::fs::write(&path, "{").unwrap();
         let error = running(root.path()).unwrap_err().to_string();

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::record::Records;
+use super::supervisor::Supervisor;
 use super::{
     Bundle, Readiness, Running, StartError, container, directories, find, limits, prepare, readiness,
-    supervisor,
 };
 use crate::process;
 
@@ -34,28 +35,29 @@ pub fn start(service: &str, digest: &str, roots: &Roots) -> Result<(), StartErro
     }
     limits::apply(&bundle.launch.limits);
     directories::make(&bundle.launch.directories)?;
-    let socket = std::env::var_os("NOTIFY_SOCKET").map(PathBuf::from);
+    let address = std::env::var_os("NOTIFY_SOCKET");
     let notifies = bundle.launch.readiness == Readiness::Notify;
-    let socket = socket.as_deref().filter(|_| notifies);
+    let socket = address.as_deref().map(Path::new).filter(|_| notifies);
+    let supervisor = Supervisor::connect(address.clone())?;
+    let records = Records::open(&roots.run)?;
     let prepared = prepare::prepare(&bundle, &roots.run.join("launch"), socket)?;
     let mut created = container::create(&bundle, prepared)?;
-    let running = record(&bundle, digest, created.pid().as_raw(), &roots.run)?;
-    supervisor::hand_over(created.pid())?;
+    let pid = created.pid();
+    records.write(&record(&bundle, digest, pid.as_raw())?)?;
+    supervisor.hand_over(pid)?;
     created.start()?;
-    readiness::wait(&bundle.launch, &running).inspect_err(|_| process::end(created.pid()))
+    readiness::wait(&bundle, pid, &supervisor).inspect_err(|_| process::end(pid))
 }
 
-fn record(bundle: &Bundle, digest: &str, pid: i32, run: &Path) -> Result<Running, StartError> {
+fn record(bundle: &Bundle, digest: &str, pid: i32) -> Result<Running, StartError> {
     let started_at_ticks =
         process::started_at_ticks(pid).map_err(StartError::path("read", format!("/proc/{pid}/stat")))?;
-    let running = Running {
+    Ok(Running {
         service: bundle.launch.service.clone(),
         digest: digest.to_owned(),
         bundle: bundle.path.clone(),
         tree: bundle.tree().to_owned(),
         pid,
         started_at_ticks,
-    };
-    running.write(run)?;
-    Ok(running)
+    })
 }
