@@ -8,6 +8,7 @@ mod build;
 mod human;
 mod page;
 mod progress;
+mod table;
 mod terminal;
 
 use std::io::{self, Write};

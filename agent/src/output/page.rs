@@ -2,9 +2,8 @@
 
 use std::fmt::Write as _;
 
-use comfy_table::{Cell, ContentArrangement, Table, presets};
-
 use super::Terminal;
+use super::table::{lines, wrap};
 
 /// Width of the names in front of [`Page::field`] values.
 const FIELD_WIDTH: usize = 12;
@@ -63,22 +62,11 @@ impl Page {
         }
     }
 
-    /// A table without rules; the longest column gives way where the terminal is narrow.
+    /// A table without rules; the widest column gives way where the terminal is narrow.
     pub fn table(&mut self, header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
-        let mut table = Table::new();
-        table
-            .load_style(presets::NOTHING)
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(self.terminal.width())
-            .set_header(header.iter().map(|name| Cell::new(name.to_uppercase())));
-        for row in rows {
-            table.add_row(row);
-        }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
-        }
-        for line in table.lines() {
-            self.line(line.trim_end());
+        let rows: Vec<_> = rows.into_iter().collect();
+        for line in lines(header, &rows, self.terminal.width().into()) {
+            self.line(line);
         }
     }
 
@@ -89,37 +77,9 @@ impl Page {
     }
 }
 
-/// Breaks at spaces; a word longer than the room (a digest, a path) stays whole, so that it can be copied.
-fn wrap(text: &str, room: usize) -> Vec<String> {
-    let mut lines = Vec::new();
-    for paragraph in text.split('\n') {
-        let mut line = String::new();
-        for word in paragraph.split(' ') {
-            let width = console::measure_text_width(word);
-            if !line.is_empty() && console::measure_text_width(&line) + 1 + width > room {
-                lines.push(std::mem::take(&mut line));
-            }
-            if !line.is_empty() {
-                line.push(' ');
-            }
-            line.push_str(word);
-        }
-        lines.push(line);
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_wraps_at_spaces_and_keeps_long_words() {
-        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
-        assert_eq!(wrap("sha256:0123456789 x", 5), ["sha256:0123456789", "x"]);
-        assert_eq!(wrap("a\nb", 10), ["a", "b"]);
-        assert_eq!(wrap("", 10), [""]);
-    }
 
     #[test]
     fn a_page_fits_eighty_columns() {

@@ -71,7 +71,7 @@ mod tests {
             (403 << 20, "403 MiB"),
             (1023 << 20, "1023 MiB"),
             (1 << 30, "1.0 GiB"),
-            (u64::MAX, "16384 PiB"),
+            (u64::MAX, "16383 PiB"),
         ];
         for (count, text) in table {
             assert_eq!(bytes(count), text, "{count}");

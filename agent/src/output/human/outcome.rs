@@ -18,7 +18,12 @@ impl Human for Outcome {
             return;
         }
         if let Some(info) = &self.release {
-            page.field("Release", release(info));
+            let name = if self.kind == OutcomeKind::RolledBack {
+                "Tried"
+            } else {
+                "Release"
+            };
+            page.field(name, release(info));
         }
         if let Some(current) = self.current {
             page.field("Deployment", current.to_string());
