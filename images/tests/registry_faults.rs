@@ -30,10 +30,10 @@ async fn fetch(node: &Node, sources: &Sources, host: &str, image: &Built) -> Res
 
 fn registry_error(error: PullError) -> RegistryError {
     match error {
-        PullError::Source {
-            source: SourceError::Registry(error),
-            ..
-        } => error,
+        PullError::Source { source, .. } => match *source {
+            SourceError::Registry(error) => error,
+            other => panic!("{}", chain(&other)),
+        },
         other => panic!("{}", chain(&other)),
     }
 }

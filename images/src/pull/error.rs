@@ -15,7 +15,7 @@ pub enum PullError {
         /// The reference asked for.
         image: String,
         /// Why.
-        source: SourceError,
+        source: Box<SourceError>,
     },
     /// The parts of an image contradict each other or this machine.
     #[error("image {image} cannot be used: {problem}")]
@@ -43,7 +43,7 @@ pub enum PullError {
         /// The compressed blob.
         blob: Digest,
         /// Why.
-        source: ImportError,
+        source: Box<ImportError>,
     },
     /// The partial download can't be used.
     #[error("cannot {action} {}", path.display())]

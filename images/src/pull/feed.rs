@@ -57,7 +57,7 @@ impl Feed<'_> {
 
     async fn bytes(&self, partial: &mut Partial, chunks: &mpsc::Sender<Chunk>) -> Result<Fed, PullError> {
         let mut hasher = Hasher::new();
-        let resumed = self.from_partial(partial, &mut hasher, chunks).await?;
+        let resumed = self.replay(partial, &mut hasher, chunks).await?;
         let (blob, size) = (self.layer.blob, self.layer.size);
         self.progress.event(Event::LayerStarted { blob, size, resumed });
         let descriptor = Descriptor {
@@ -88,7 +88,7 @@ impl Feed<'_> {
         })
     }
 
-    async fn from_partial(
+    async fn replay(
         &self,
         partial: &mut Partial,
         hasher: &mut Hasher,
@@ -118,7 +118,7 @@ impl Feed<'_> {
     fn failed(&self, source: SourceError) -> PullError {
         PullError::Source {
             image: self.image.to_owned(),
-            source,
+            source: Box::new(source),
         }
     }
 

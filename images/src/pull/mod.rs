@@ -203,7 +203,7 @@ async fn attempt(
     partial: &mut Partial,
 ) -> Result<Fed, PullError> {
     let (sender, receiver) = mpsc::channel(CHANNEL);
-    let (importer, policy) = (Arc::clone(ingest), options.policy.clone());
+    let (importer, policy) = (Arc::clone(ingest), options.policy);
     let (compression, diff_id) = (planned.compression, planned.layer.diff_id);
     let import = tokio::task::spawn_blocking(move || {
         let read = |source| ImportError::Read { diff_id, source };
@@ -233,7 +233,7 @@ async fn attempt(
     let failed = |source| PullError::Import {
         image: planned.image.clone(),
         blob: planned.layer.blob,
-        source,
+        source: Box::new(source),
     };
     match (fed, imported) {
         (Ok(fed), Ok(())) => Ok(fed),
@@ -254,13 +254,7 @@ fn may_be_damage(error: &ImportError) -> bool {
 
 /// Whether the bytes themselves were wrong, so that keeping them would be wrong too.
 fn is_wrong_content(error: &PullError) -> bool {
-    matches!(
-        error,
-        PullError::Source {
-            source: SourceError::Digest { .. },
-            ..
-        }
-    )
+    matches!(error, PullError::Source { source, .. } if matches!(**source, SourceError::Digest { .. }))
 }
 
 /// Builds the trees and makes everything durable.
@@ -330,6 +324,6 @@ pub fn layer_reader(
     reader.map_err(|source| PullError::Import {
         image: name,
         blob,
-        source,
+        source: Box::new(source),
     })
 }

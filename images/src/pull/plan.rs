@@ -70,7 +70,7 @@ pub async fn plan(
         let image = request.reference.to_string();
         let failed = |source: SourceError| PullError::Source {
             image: image.clone(),
-            source,
+            source: Box::new(source),
         };
         let source = sources.open(&request.reference).map_err(failed)?;
         let planned = image_plan(store, source.as_ref(), request, platform).await?;
@@ -103,7 +103,7 @@ async fn image_plan(
 ) -> Result<PlannedImage, PullError> {
     let failed = |source: SourceError| PullError::Source {
         image: describe(request),
-        source,
+        source: Box::new(source),
     };
     let (manifest, manifest_bytes, parsed) = for_platform(source, &request.digest, platform)
         .await

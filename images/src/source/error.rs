@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::digest::Digest;
-use crate::manifest::{DocumentError, Platform};
+use crate::manifest::DocumentError;
 use crate::registry::RegistryError;
 
 /// Failure to read from or write to a place. Names the place and the content.
@@ -95,16 +95,16 @@ pub enum SourceError {
         source: DocumentError,
     },
     /// An index without an image for this machine.
-    #[error("{digest} from {place} has no image for {wanted}, only for {}", list(offered))]
+    #[error("{digest} from {place} has no image for {wanted}, only for {offered}")]
     Platform {
         /// The place.
         place: String,
         /// The index.
         digest: Digest,
         /// This machine.
-        wanted: Platform,
+        wanted: String,
         /// What it has.
-        offered: Vec<Platform>,
+        offered: String,
     },
     /// An index inside an index.
     #[error("{digest} from {place} is an index inside an index")]
@@ -180,14 +180,5 @@ impl SourceError {
     pub(crate) fn io(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| SourceError::Io { action, path, source }
-    }
-}
-
-fn list(platforms: &[Platform]) -> String {
-    let shown: Vec<String> = platforms.iter().map(Platform::to_string).collect();
-    if shown.is_empty() {
-        "none that is named".to_owned()
-    } else {
-        shown.join(", ")
     }
 }

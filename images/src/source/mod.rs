@@ -144,12 +144,8 @@ pub async fn for_platform(
     let entry = index.select(platform).ok_or_else(|| SourceError::Platform {
         place: source.name(),
         digest: *digest,
-        wanted: platform.clone(),
-        offered: index
-            .manifests
-            .iter()
-            .filter_map(|e| e.platform.clone())
-            .collect(),
+        wanted: platform.to_string(),
+        offered: offered(&index),
     })?;
     match document(source, &entry.digest).await? {
         (bytes, Document::Manifest(manifest)) => Ok((entry.digest, bytes, *manifest)),
@@ -157,6 +153,16 @@ pub async fn for_platform(
             place: source.name(),
             digest: entry.digest,
         }),
+    }
+}
+
+fn offered(index: &Index) -> String {
+    let platforms = index.manifests.iter().filter_map(|entry| entry.platform.as_ref());
+    let shown: Vec<String> = platforms.map(Platform::to_string).collect();
+    if shown.is_empty() {
+        "none that is named".to_owned()
+    } else {
+        shown.join(", ")
     }
 }
 

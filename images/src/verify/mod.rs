@@ -115,7 +115,7 @@ pub enum VerifyError {
         /// What may be signed.
         digest: Digest,
         /// Why.
-        source: SourceError,
+        source: Box<SourceError>,
     },
 }
 
@@ -180,7 +180,7 @@ async fn vouched_for(trust: &Trust, source: &dyn Source, digest: &Digest) -> Res
         .await
         .map_err(|source| VerifyError::Source {
             digest: *digest,
-            source,
+            source: Box::new(source),
         })?;
     if signatures.is_empty() {
         return Err(VerifyError::Unsigned {
