@@ -18,10 +18,19 @@ CATALOG = {
     "nova": ("compute", "/v2.1"),
     "neutron": ("network", ""),
 }
-OPENSTACK_UNITS = [
-    "keystone", "placement-api", "glance-api", "nova-api", "nova-conductor", "nova-scheduler",
-    "neutron-api", "neutron-rpc-server",
-]
+DATABASE = ["mariadb"]
+MESSAGES = ["mariadb", "rabbitmq-server"]
+# What each needs to start; the APIs talk to RabbitMQ only when they are asked something.
+OPENSTACK_UNITS = {
+    "keystone": DATABASE,
+    "placement-api": DATABASE,
+    "glance-api": DATABASE,
+    "nova-api": DATABASE,
+    "neutron-api": DATABASE,
+    "nova-conductor": MESSAGES,
+    "nova-scheduler": MESSAGES,
+    "neutron-rpc-server": MESSAGES,
+}
 UNUSED_UNITS = [
     "nova-api-metadata.service", "open-iscsi.service", "iscsid.socket", "apt-daily.timer",
     "apt-daily-upgrade.timer", "e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",
@@ -170,8 +179,8 @@ class Setup:
         return image
 
     def step_boot_order(self):
-        for unit in OPENSTACK_UNITS:
-            config.write(f"/etc/systemd/system/{unit}.service.d/10-order.conf", config.ORDER)
+        for unit, needs in OPENSTACK_UNITS.items():
+            config.write(f"/etc/systemd/system/{unit}.service.d/10-order.conf", config.order(needs))
         run("systemctl", "enable", "mariadb", "rabbitmq-server", *OPENSTACK_UNITS)
 
 
