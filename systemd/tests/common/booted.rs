@@ -38,7 +38,12 @@ impl Booted {
         let directory = tempfile::tempdir().expect("temporary directory");
         let notify = directory.path().join("notify");
         let socket = UnixDatagram::bind(&notify).expect("notify socket");
-        let cgroup = cgroup2().join(format!("node-systemd-test-{}", std::process::id()));
+        let unique = directory
+            .path()
+            .file_name()
+            .and_then(|name| name.to_str())
+            .expect("a name");
+        let cgroup = cgroup2().join(format!("node-systemd-test-{}", unique.trim_start_matches('.')));
         fs::create_dir(&cgroup).expect("make a cgroup (root on cgroup v2 is needed)");
         let work = directory.path().join("work");
         fs::create_dir(&work).expect("work directory");

@@ -57,21 +57,23 @@ pub fn repository() -> &'static Path {
         .expect("the crate is in the repository")
 }
 
+/// Fills a directory with what is installed: the generator, and stand-ins for the programs of other crates.
+pub fn programs(directory: &Path) {
+    for (name, text) in [("nodectl", NODECTL), ("noded", NODED), ("node-run", NODE_RUN)] {
+        script(&directory.join(name), text);
+    }
+    let generator = env!("CARGO_BIN_EXE_nodectl-generator");
+    fs::copy(generator, directory.join("nodectl-generator")).expect("copy the generator");
+}
+
 /// Installs into `destination` as `make install` does, with stand-ins for the programs of other crates.
 pub fn install(destination: &Path) {
-    let programs = tempfile::tempdir().expect("a directory");
-    for (name, text) in [("nodectl", NODECTL), ("noded", NODED), ("node-run", NODE_RUN)] {
-        script(&programs.path().join(name), text);
-    }
-    fs::copy(
-        env!("CARGO_BIN_EXE_nodectl-generator"),
-        programs.path().join("nodectl-generator"),
-    )
-    .expect("copy the generator");
+    let directory = tempfile::tempdir().expect("a directory");
+    programs(directory.path());
     let make = Command::new("make")
         .args(["--no-print-directory", "-f", "systemd/dist/install.mk", "install"])
         .arg(format!("DESTDIR={}", destination.display()))
-        .arg(format!("BIN={}", programs.path().display()))
+        .arg(format!("BIN={}", directory.path().display()))
         .current_dir(repository())
         .env_remove("MAKEFLAGS")
         .output()
