@@ -3,7 +3,8 @@
 //! ```text
 //! client.rs     the requests: manifests, blobs, tags, referrers
 //! push.rs       the requests that write
-//! transport.rs  one request: authorization, redirects, retries
+//! transport.rs  one request: redirects, retries, error answers
+//! authorize.rs  the answer to a challenge
 //! challenge.rs  WWW-Authenticate, and who may be given credentials
 //! auth_file.rs  credentials from auth.json
 //! retry.rs      when to ask again (pure)
@@ -15,6 +16,7 @@
 //! that upgrades itself from a registry it does not control needs all four.
 
 mod auth_file;
+mod authorize;
 mod challenge;
 mod client;
 mod endpoint;

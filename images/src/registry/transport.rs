@@ -1,18 +1,16 @@
-//! One request to one endpoint: client choice, authorization, redirects, error answers; and what
-//! follows a failure.
+//! One request to one endpoint: client choice, redirects, error answers; and what follows a failure.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::Deserialize;
 
 use super::RegistryConfig;
-use super::auth_file::{AuthFiles, Credentials};
-use super::challenge::{Challenge, may_have_credentials};
+use super::auth_file::AuthFiles;
 use super::endpoint::{Endpoint, host_of, is_loopback, plain_http};
 use super::error::RegistryError;
 use super::retry::{Pauses, RetryPolicy, Verdict, retry_after};
@@ -21,7 +19,6 @@ const MAX_REDIRECTS: usize = 5;
 /// Longest time for a document of a few megabytes.
 const DOCUMENT_DEADLINE: Duration = Duration::from_secs(60);
 const MAX_ERROR_BODY: u64 = 16 << 10;
-const MAX_TOKEN: u64 = 64 << 10;
 
 /// What a request may do, for the token's scope.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -73,7 +70,7 @@ pub(super) struct Transport {
     pub policy: RetryPolicy,
     proxied: reqwest::Client,
     direct: reqwest::Client,
-    auth: AuthFiles,
+    pub auth: AuthFiles,
     pauses: Arc<dyn Pauses>,
     tokens: Mutex<HashMap<TokenKey, HeaderValue>>,
 }
@@ -162,7 +159,7 @@ impl Transport {
             .cloned()
     }
 
-    fn client_for(&self, url: &Url) -> &reqwest::Client {
+    pub fn client_for(&self, url: &Url) -> &reqwest::Client {
         if url.host_str().is_some_and(is_loopback) {
             &self.direct
         } else {
@@ -255,129 +252,6 @@ impl Transport {
             retry_after: pause,
         })
     }
-
-    /// Gets the header that answers a challenge.
-    async fn authorize(&self, call: &Call<'_>, headers: &HeaderMap) -> Result<HeaderValue, RegistryError> {
-        let endpoint = call.endpoint;
-        let odd = |reason: String| RegistryError::Challenge {
-            registry: endpoint.host.clone(),
-            reason,
-        };
-        let values = headers
-            .get_all(WWW_AUTHENTICATE)
-            .iter()
-            .filter_map(|value| value.to_str().ok());
-        let challenge = Challenge::parse(values).map_err(odd)?;
-        let credentials = self.auth.find(&endpoint.host, &endpoint.repository)?;
-        match challenge {
-            Challenge::Basic => match credentials {
-                Some(credentials) => {
-                    basic(&credentials).ok_or_else(|| self.unauthorized(endpoint, "unusable credentials"))
-                }
-                None => Err(self.unauthorized(endpoint, "it wants a user and a password")),
-            },
-            Challenge::Bearer {
-                mut realm,
-                service,
-                scope: _,
-            } => {
-                {
-                    let mut query = realm.query_pairs_mut();
-                    query.append_pair("scope", &scope(endpoint, call.access));
-                    if let Some(service) = &service {
-                        query.append_pair("service", service);
-                    }
-                }
-                self.fetch_token(endpoint, &realm, credentials.as_ref()).await
-            }
-        }
-    }
-
-    async fn fetch_token(
-        &self,
-        endpoint: &Endpoint,
-        realm: &Url,
-        credentials: Option<&Credentials>,
-    ) -> Result<HeaderValue, RegistryError> {
-        let odd = |reason: &str| RegistryError::Challenge {
-            registry: endpoint.host.clone(),
-            reason: reason.to_owned(),
-        };
-        if realm.scheme() != "https" && !plain_http(&self.config, &host_of(realm)) {
-            return Err(odd("its realm is plain HTTP"));
-        }
-        let mut request = self.client_for(realm).get(realm.clone());
-        if let Some(credentials) = credentials {
-            let registry = host_of(&endpoint.base);
-            if !may_have_credentials(&self.config, &registry, realm)
-                && !may_have_credentials(&self.config, &endpoint.host, realm)
-            {
-                return Err(RegistryError::ForeignRealm {
-                    registry: endpoint.host.clone(),
-                    realm: shown(realm),
-                });
-            }
-            let header =
-                basic(credentials).ok_or_else(|| self.unauthorized(endpoint, "unusable credentials"))?;
-            request = request.header(AUTHORIZATION, header);
-        }
-        let response = request.send().await.map_err(|e| unreachable(realm, e))?;
-        match response.status() {
-            status if status.is_success() => {}
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                return Err(self.unauthorized(endpoint, "its token server refuses"));
-            }
-            status => {
-                return Err(RegistryError::Status {
-                    url: shown(realm),
-                    status: status.as_u16(),
-                    message: "no token".to_owned(),
-                    retry_after: None,
-                });
-            }
-        }
-        #[derive(Deserialize)]
-        struct Token {
-            token: Option<String>,
-            access_token: Option<String>,
-        }
-        let body = read(response, realm, MAX_TOKEN).await?;
-        let token: Token = serde_json::from_slice(&body).map_err(|_| odd("its token is no JSON"))?;
-        let token = token
-            .token
-            .or(token.access_token)
-            .ok_or_else(|| odd("its token is missing"))?;
-        sensitive(&format!("Bearer {token}")).ok_or_else(|| odd("its token is no header value"))
-    }
-
-    fn unauthorized(&self, endpoint: &Endpoint, why: &str) -> RegistryError {
-        RegistryError::Unauthorized {
-            registry: endpoint.name(),
-            hint: format!("{why} (credentials are looked for in {})", self.auth.places()),
-        }
-    }
-}
-
-fn scope(endpoint: &Endpoint, access: Access) -> String {
-    let actions = match access {
-        Access::Pull => "pull",
-        Access::Push => "pull,push",
-    };
-    format!("repository:{}:{actions}", endpoint.repository)
-}
-
-fn basic(credentials: &Credentials) -> Option<HeaderValue> {
-    let pair = format!("{}:{}", credentials.user, credentials.password);
-    sensitive(&format!(
-        "Basic {}",
-        openssl::base64::encode_block(pair.as_bytes())
-    ))
-}
-
-fn sensitive(text: &str) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_str(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
 }
 
 fn same_origin(a: &Url, b: &Url) -> bool {
