@@ -32,7 +32,7 @@ impl Bench {
     }
 
     /// The same definitions with a cache that has package files and lists and nothing built.
-    fn from_scratch(&self) -> Self {
+    fn with_empty_cache(&self) -> Self {
         let mut other = Self::new();
         let parent = self.cache.parent().expect("the cache is in a directory");
         // On the file system of the cache, since packages are linked.
@@ -93,7 +93,7 @@ fn built_again_from_scratch_it_is_the_same() {
     bench.define("twice", TINY);
     let first = bench.build("twice");
 
-    let other = bench.from_scratch();
+    let other = bench.with_empty_cache();
     other.define("twice", TINY);
     let second = other.build("twice");
     fs::remove_dir_all(&other.cache).expect("the second cache is removed");

@@ -50,6 +50,14 @@ pub fn install(
     work: &Path,
     on_line: &mut dyn FnMut(&str),
 ) -> Result<Installed, BuildError> {
+    // Alone first: where it is missing, the error says so.
+    let mut version = Command::new("mmdebstrap");
+    process::run(
+        version.arg("--version"),
+        "mmdebstrap",
+        "telling its version",
+        on_line,
+    )?;
     write_inputs(installation, apt, work, on_line)?;
     let installed = Installed {
         tar: work.join("root.tar"),
@@ -58,8 +66,9 @@ pub fn install(
     let roots = work.join("roots");
     make(&installed.facts)?;
     make(&roots)?;
-    let mut command = Command::new("mmdebstrap");
+    let mut command = contained();
     command
+        .arg("mmdebstrap")
         .current_dir(work)
         .env("TMPDIR", &roots)
         .env("SOURCE_DATE_EPOCH", installation.epoch.to_string())
@@ -76,6 +85,18 @@ pub fn install(
     }
     process::run(&mut command, "mmdebstrap", "installing packages", on_line)?;
     Ok(installed)
+}
+
+/// A command that ends with this process and takes its mounts with it. As root, mmdebstrap mounts
+/// /proc and /sys where everybody sees them; killed, it would leave them in a directory that the next
+/// build clears. As another user it makes a mount namespace itself.
+fn contained() -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM"]);
+    if nix::unistd::geteuid().is_root() {
+        command.args(["unshare", "--mount"]);
+    }
+    command
 }
 
 fn from_nothing(
