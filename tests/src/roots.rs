@@ -126,30 +126,8 @@ impl Recipe {
     }
 
     fn build(&self, scratch: &Path, progress: &Progress) -> Result<()> {
-        let mut mmdebstrap = command(
-            "mmdebstrap",
-            ["--mode=root", "--variant=minbase", "--format=directory"],
-        );
-        mmdebstrap
-            .arg("--skip=download/empty,essential/unlink,cleanup/apt/cache")
-            .arg("--dpkgopt=force-unsafe-io")
-            .arg("--aptopt=Acquire::Languages \"none\"")
-            // A frozen mirror is older than the validity its release files promise.
-            .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
-            .args(
-                LEFT_OUT
-                    .iter()
-                    .map(|glob| format!("--dpkgopt=path-exclude={glob}")),
-            )
-            .args(KEEP_DEBS)
-            .arg(format!("--include={}", self.packages.join(",")))
-            .arg(SUITE)
-            .arg(scratch)
-            .env("NODECTL_DEBS", paths::cache().join("apt"))
-            .env("TMPDIR", "/var/tmp");
-        stream(&mut mmdebstrap, |line| {
-            progress.say(format!("root {}: {}", self.name, line.trim_start_matches("I: ")));
-        })?;
+        let told = |line: &str| progress.say(format!("root {}: {line}", self.name));
+        mmdebstrap("minbase", &self.packages, scratch, told)?;
         write(scratch, LIMITS.0, LIMITS.1)?;
         if !self.held_back.is_empty() {
             let root = format!("--root={}", scratch.display());
@@ -161,6 +139,39 @@ impl Recipe {
         fs::set_permissions(scratch, fs::Permissions::from_mode(0o755))
             .with_context(|| format!("set the mode of {}", scratch.display()))
     }
+}
+
+/// Unpacks packages and what they depend on, without installing anything: for files that are in packages.
+///
+/// # Errors
+/// As [`Recipe::root`].
+pub fn unpack(packages: &[&str], target: &Path, progress: &Progress) -> Result<()> {
+    let told = |line: &str| progress.say(format!("unpack {}: {line}", packages.join(", ")));
+    mmdebstrap("extract", packages, target, told)
+}
+
+/// `target` has to be on the file system of the cache: packages are linked.
+fn mmdebstrap(variant: &str, packages: &[&str], target: &Path, told: impl Fn(&str)) -> Result<()> {
+    let mut mmdebstrap = command("mmdebstrap", ["--mode=root", "--format=directory"]);
+    mmdebstrap
+        .arg(format!("--variant={variant}"))
+        .arg("--skip=download/empty,essential/unlink,cleanup/apt/cache")
+        .arg("--dpkgopt=force-unsafe-io")
+        .arg("--aptopt=Acquire::Languages \"none\"")
+        // A frozen mirror is older than the validity its release files promise.
+        .arg("--aptopt=Acquire::Check-Valid-Until \"false\"")
+        .args(
+            LEFT_OUT
+                .iter()
+                .map(|glob| format!("--dpkgopt=path-exclude={glob}")),
+        )
+        .args(KEEP_DEBS)
+        .arg(format!("--include={}", packages.join(",")))
+        .arg(SUITE)
+        .arg(target)
+        .env("NODECTL_DEBS", paths::cache().join("apt"))
+        .env("TMPDIR", "/var/tmp");
+    stream(&mut mmdebstrap, |line| told(line.trim_start_matches("I: ")))
 }
 
 fn write(root: &Path, path: &str, text: &str) -> Result<()> {
