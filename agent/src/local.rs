@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{Engine, UpgradeOptions};
-use crate::error::{AgentError, Result as AgentResult};
+use crate::deployment::Seq;
+use crate::engine::{Engine, EventSink, UpgradeOptions};
+use crate::error::{AgentError, ExitCode, Result};
 use crate::protocol::{Agent, EventSender, Failure, History, Query, Report, Request, UpgradeMode};
 use crate::root::Roots;
 
@@ -19,86 +20,69 @@ impl LocalAgent {
         Self { roots }
     }
 
-    fn engine(&self) -> AgentResult<Engine> {
+    fn engine(&self) -> Result<Engine> {
         Engine::of_this_host(self.roots.clone())
     }
 }
 
-/// Every call gets a runtime of its own: calls come from threads that have none.
-fn block_on<T>(work: impl Future<Output = AgentResult<T>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .map_err(|e| AgentError::other("can't start the worker threads").because(e))?;
-    Ok(runtime.block_on(work)?)
-}
-
 impl Agent for LocalAgent {
-    fn run(&self, request: &Request, events: EventSender) -> Result<Report, Failure> {
+    fn run(&self, request: &Request, events: EventSender) -> std::result::Result<Report, Failure> {
         let engine = self.engine()?;
-        block_on(carry_out(&engine, request, events))
+        runtime()?
+            .block_on(carry_out(&engine, request, events))
+            .map_err(Failure::from)
     }
 
-    fn query(&self, query: &Query) -> Result<Report, Failure> {
+    fn query(&self, query: &Query) -> std::result::Result<Report, Failure> {
         let engine = self.engine()?;
-        match query {
-            Query::Status => Ok(Report::Status(block_on(engine.status())?)),
-            Query::History { limit } => Ok(Report::History(History {
-                entries: engine.history(usize::try_from(*limit).unwrap_or(usize::MAX))?,
-            })),
-        }
+        runtime()?.block_on(answer(&engine, query)).map_err(Failure::from)
     }
 
-    fn interrupted(&self) -> Result<bool, Failure> {
+    fn interrupted(&self) -> std::result::Result<bool, Failure> {
         Ok(self.engine()?.interrupted()?)
     }
 }
 
-async fn carry_out(engine: &Engine, request: &Request, events: EventSender) -> AgentResult<Report> {
-    Ok(match request {
+/// Every call has a runtime of its own: the daemon's must not be held up by whatever an operation does.
+fn runtime() -> std::result::Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(ExitCode::Other, format!("can't start the runtime: {error}")))
+}
+
+async fn carry_out(engine: &Engine, request: &Request, events: EventSink) -> Result<Report> {
+    match request {
         Request::Upgrade {
             reference,
             mode,
             force,
-        } => upgrade(engine, reference.as_deref(), *mode, *force, events).await?,
-        Request::Plan { reference } => Report::Plan(engine.plan(reference.as_deref()).await?),
-        Request::Rollback { deployment, force } => {
-            Report::Outcome(engine.rollback(*deployment, *force, events).await?)
-        }
+        } => upgrade(engine, reference.as_deref(), *mode, *force, events).await,
+        Request::Plan { reference } => Ok(Report::Plan(engine.plan(reference.as_deref()).await?)),
+        Request::Rollback { deployment, force } => Ok(Report::Outcome(
+            engine.rollback(*deployment, *force, events).await?,
+        )),
         Request::Set { values } => {
-            let values = values.iter().map(|(name, value)| (name.clone(), Some(value.clone())));
-            Report::Outcome(engine.set(&values.collect(), events).await?)
+            let values = values
+                .iter()
+                .map(|(name, value)| (name.clone(), Some(value.clone())));
+            Ok(Report::Outcome(engine.set(&values.collect(), events).await?))
         }
         Request::Unset { names } => {
             let values: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), None)).collect();
-            Report::Outcome(engine.set(&values, events).await?)
+            Ok(Report::Outcome(engine.set(&values, events).await?))
         }
-        Request::Start { services } => {
-            engine.start(services, events).await?;
-            Report::acknowledge(format!("started {}", services.join(", ")))
-        }
-        Request::Stop { services } => {
-            engine.stop(services, events).await?;
-            Report::acknowledge(format!("stopped {}", services.join(", ")))
-        }
-        Request::Restart { services } => {
-            engine.restart(services, events).await?;
-            Report::acknowledge(format!("restarted {}", services.join(", ")))
-        }
-        Request::Pin { deployment, reason } => {
-            let seq = engine.pin(*deployment, reason)?;
-            Report::acknowledge(format!("deployment {seq} is kept"))
-        }
-        Request::Unpin { deployment } => {
-            let seq = engine.unpin(*deployment)?;
-            Report::acknowledge(format!("deployment {seq} is no longer kept"))
-        }
-        Request::Gc { dry_run } => Report::Gc(engine.gc(*dry_run).await?),
-        Request::Fsck { repair } => Report::Fsck(engine.fsck(*repair).await?),
-        Request::Doctor => Report::Doctor(engine.doctor().await?),
-        Request::Recover { boot } => Report::Outcome(engine.recover(*boot, events).await?),
-    })
+        Request::Start { services } => done(engine.start(services, events).await, "started", services),
+        Request::Stop { services } => done(engine.stop(services, events).await, "stopped", services),
+        Request::Restart { services } => done(engine.restart(services, events).await, "restarted", services),
+        Request::Pin { deployment, reason } => Ok(pinned("pinned", engine.pin(*deployment, reason)?)),
+        Request::Unpin { deployment } => Ok(pinned("unpinned", engine.unpin(*deployment)?)),
+        Request::Gc { dry_run } => Ok(Report::Gc(engine.gc(*dry_run).await?)),
+        Request::Fsck { repair } => Ok(Report::Fsck(engine.fsck(*repair).await?)),
+        Request::Doctor => Ok(Report::Doctor(engine.doctor().await?)),
+        Request::Recover { boot } => Ok(Report::Outcome(engine.recover(*boot, events).await?)),
+    }
 }
 
 async fn upgrade(
@@ -106,8 +90,8 @@ async fn upgrade(
     reference: Option<&str>,
     mode: UpgradeMode,
     force: bool,
-    events: EventSender,
-) -> AgentResult<Report> {
+    events: EventSink,
+) -> Result<Report> {
     let download_only = match mode {
         UpgradeMode::Check => return Ok(Report::Plan(engine.plan(reference).await?)),
         UpgradeMode::DownloadOnly => true,
@@ -115,4 +99,25 @@ async fn upgrade(
     };
     let options = UpgradeOptions { download_only, force };
     Ok(Report::Outcome(engine.upgrade(reference, options, events).await?))
+}
+
+fn done(result: std::result::Result<(), AgentError>, verb: &str, services: &[String]) -> Result<Report> {
+    result.map(|()| Report::acknowledge(format!("{verb} {}", services.join(", "))))
+}
+
+fn pinned(verb: &str, deployment: Seq) -> Report {
+    Report::acknowledge(format!("{verb} deployment {deployment}"))
+}
+
+async fn answer(engine: &Engine, query: &Query) -> Result<Report> {
+    match query {
+        Query::Status => Ok(Report::Status(engine.status().await?)),
+        Query::History { limit, with_journal } => {
+            let mut entries = engine.history(usize::try_from(*limit).unwrap_or(usize::MAX))?;
+            if !with_journal {
+                entries.iter_mut().for_each(|entry| entry.journal.clear());
+            }
+            Ok(Report::History(History { entries }))
+        }
+    }
 }

@@ -1,7 +1,6 @@
 //! Which kind of trouble a failure of `node-images` is; the exit code follows.
 
 use node_images::build::BuildError;
-use node_images::registry::RegistryError;
 use node_images::source::SourceError;
 
 use crate::error::{AgentError, Kind};
@@ -14,13 +13,8 @@ pub(super) fn place(message: impl Into<String>) -> impl FnOnce(SourceError) -> A
 
 fn kind_of(error: &SourceError) -> Kind {
     match error {
-        SourceError::Registry(RegistryError::NotFound { .. }) | SourceError::NotFound { .. } => {
-            Kind::Unavailable
-        }
-        SourceError::Registry(_) => Kind::Unavailable,
-        SourceError::Digest { .. } | SourceError::Size { .. } | SourceError::Document { .. } => {
-            Kind::Verification
-        }
+        unavailable if unavailable.is_unavailable() || unavailable.is_not_found() => Kind::Unavailable,
+        SourceError::Digest { .. } | SourceError::Size { .. } | SourceError::Document { .. } => Kind::Verification,
         _ => Kind::Other,
     }
 }

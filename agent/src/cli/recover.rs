@@ -5,7 +5,7 @@ use clap::Args;
 use super::{Context, Exit};
 use crate::protocol::Request;
 
-/// Finish or revert an interrupted transaction; nothing to do is fine.
+/// Finish or revert an interrupted transaction.
 #[derive(Debug, Args)]
 pub struct Recover {
     /// Before the services start at boot: takes one try off, works without D-Bus.
