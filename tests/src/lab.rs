@@ -100,7 +100,7 @@ pub fn attach(machine: &str, address: Ipv4Addr) -> Result<PathBuf> {
     }
     ip(["netns", "add", &namespace])?;
     let made = (|| {
-        let port = format!("v-{machine}");
+        let port = port(machine);
         ip([
             "link", "add", &port, "netns", &lab, "type", "veth", "peer", "name", "eth0", "netns", &namespace,
         ])?;
@@ -131,11 +131,23 @@ pub fn attach(machine: &str, address: Ipv4Addr) -> Result<PathBuf> {
 /// # Errors
 /// `ip` fails.
 pub fn detach(machine: &str) -> Result<()> {
+    let lab = lab_namespace();
+    let port = port(machine);
+    // The kernel takes a namespace apart some time after its deletion; until then the name of the port is taken.
+    let shown = command::attempt(&mut command("ip", ["-n", &lab, "link", "show", "dev", &port]))?;
+    if shown.status.success() {
+        ip(["-n", &lab, "link", "delete", "dev", &port])?;
+    }
     remove_namespace(&machine_namespace(machine))
 }
 
 fn lab_namespace() -> String {
     format!("{}-lab", paths::instance())
+}
+
+/// The machine's interface on the bridge.
+fn port(machine: &str) -> String {
+    format!("v-{machine}")
 }
 
 fn machine_namespace(machine: &str) -> String {

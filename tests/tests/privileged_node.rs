@@ -125,7 +125,7 @@ fn survives(node: &Node) {
 fn a_second_machine_is_apart(setup: &Setup) {
     let taken = Node::up(&Name::parse("n1").unwrap(), setup).unwrap_err();
     assert!(taken.to_string().contains("already"), "{taken}");
-    let other = Node::up(&Name::parse("n2").unwrap(), setup).unwrap();
+    let mut other = Node::up(&Name::parse("n2").unwrap(), setup).unwrap();
     assert!(!other.path("/root/deep").unwrap().exists());
     other.run(["ping", "-c1", "-W2", "n2"]).unwrap();
     let first = Node::find(&Name::parse("n1").unwrap()).unwrap();
@@ -135,6 +135,12 @@ fn a_second_machine_is_apart(setup: &Setup) {
     // What kills one machine's cgroup must not reach another's.
     other.cut().unwrap();
     first.run(["true"]).unwrap();
+    for _ in 0..3 {
+        other.down().unwrap();
+        let ports = output(lab::command_inside("ip").args(["-brief", "link"])).unwrap();
+        assert!(!ports.contains("v-n2"), "the name is not free yet: {ports}");
+        other = Node::up(&Name::parse("n2").unwrap(), setup).unwrap();
+    }
 }
 
 /// Everything on the host that carries this instance's name.
