@@ -64,7 +64,7 @@ pub enum StoreError {
         /// The layer that does not fit.
         diff_id: Digest,
         /// Why, naming the entry.
-        problem: EntryError,
+        problem: Box<EntryError>,
     },
     /// The image's manifest or config is not what its digest or the caller says.
     #[error("image {image}: {problem}")]
@@ -233,7 +233,7 @@ pub enum ImportError {
         /// The layer.
         diff_id: Digest,
         /// The entry and what is wrong with it.
-        entry: EntryError,
+        entry: Box<EntryError>,
     },
     /// A limit on the whole layer was passed.
     #[error("layer {diff_id} has more than {limit} {what}")]

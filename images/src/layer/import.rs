@@ -281,7 +281,10 @@ impl Import<'_> {
                 offset,
                 problem,
             },
-            Failure::Archive(ArchiveError::Entry(entry)) => ImportError::Entry { diff_id, entry },
+            Failure::Archive(ArchiveError::Entry(entry)) => ImportError::Entry {
+                diff_id,
+                entry: Box::new(entry),
+            },
             Failure::Store(error) => error.into(),
         }
     }

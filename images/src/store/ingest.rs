@@ -116,7 +116,7 @@ impl Ingest {
             plan.apply(&index).map_err(|problem| StoreError::Layers {
                 image: image.manifest,
                 diff_id: layer.diff_id,
-                problem,
+                problem: Box::new(problem),
             })?;
         }
         if !exists(&self.layout.tree(&image.manifest))? {
