@@ -3,6 +3,8 @@
 //! nodectl's results are output, not log; its log is for whoever looks for a fault (`-v`, `NODECTL_LOG`). noded logs to
 //! the journal with structured fields where systemd started it, to standard error otherwise.
 
+use std::io::IsTerminal as _;
+
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -39,6 +41,7 @@ fn to_stderr(filter: EnvFilter) {
         .with(
             fmt::layer()
                 .with_writer(std::io::stderr)
+                .with_ansi(std::io::stderr().is_terminal())
                 .without_time()
                 .with_target(false),
         )

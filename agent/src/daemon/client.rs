@@ -149,6 +149,14 @@ impl Client {
 async fn activate(connection: &Connection) -> Result<(), ClientError> {
     let bus = DBusProxy::new(connection).await.map_err(ClientError::NoBus)?;
     let name = WellKnownName::from_static_str_unchecked(BUS_NAME);
+    // A bus knows who can be started, and a noded that was started by hand is not among them.
+    if bus
+        .name_has_owner(name.clone().into())
+        .await
+        .map_err(ClientError::NotStarting)?
+    {
+        return Ok(());
+    }
     match bus.start_service_by_name(name, 0).await {
         Ok(_) => Ok(()),
         Err(zbus::fdo::Error::ServiceUnknown(_)) => Err(ClientError::NotInstalled),

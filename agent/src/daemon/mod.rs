@@ -55,11 +55,19 @@ pub fn main() -> ProcessExit {
 }
 
 async fn run(agent: Arc<dyn Agent>) -> anyhow::Result<()> {
+    // Before anybody is told that the daemon is ready: from then on it may be asked to end.
+    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
     let operations = Arc::new(Operations::new(agent));
     resume(&operations);
     let connection = serve(Builder::system().name(BUS_NAME), &operations).await?;
     notify_ready();
-    wait_for_the_end(&connection).await
+    // A running operation is left to the next start, which resumes it.
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        () = connection.closed() => Err(anyhow::anyhow!("the bus closed the connection")),
+    }
 }
 
 /// Continues what an earlier run left open. A failure is not the end: the operator has to be able to ask.
@@ -94,16 +102,5 @@ pub async fn serve(builder: Builder<'_>, operations: &Arc<Operations>) -> anyhow
 fn notify_ready() {
     if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
         tracing::warn!("can't tell systemd that the daemon is ready: {error}");
-    }
-}
-
-/// Until systemd says so or the bus goes away. A running operation is left to the next start, which resumes it.
-async fn wait_for_the_end(connection: &Connection) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("can't listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("can't listen for SIGINT")?;
-    tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        () = connection.closed() => Err(anyhow::anyhow!("the bus closed the connection")),
     }
 }

@@ -1,0 +1,132 @@
+//! A real dbus-daemon of a test's own, with the bus policy that is installed.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use node_agent::daemon::{BUS_NAME, OBJECT_PATH};
+use tempfile::TempDir;
+use zbus::connection::Builder;
+
+/// Debian's `nobody`.
+pub const ORDINARY_USER: u32 = 65534;
+
+/// What the system bus denies and allows before any service's policy, as in Debian's system.conf.
+const SYSTEM_BUS: &str = r#"
+  <policy context="default">
+    <allow user="*"/>
+    <deny own="*"/>
+    <deny send_type="method_call"/>
+    <allow send_type="signal"/>
+    <allow send_requested_reply="true" send_type="method_return"/>
+    <allow send_requested_reply="true" send_type="error"/>
+    <allow receive_type="method_call"/>
+    <allow receive_type="method_return"/>
+    <allow receive_type="error"/>
+    <allow receive_type="signal"/>
+    <allow send_destination="org.freedesktop.DBus" send_interface="org.freedesktop.DBus"/>
+  </policy>"#;
+
+/// A policy that somebody opened by mistake.
+pub const OPEN: &str =
+    r#"<policy context="default"><allow own="*"/><allow send_type="method_call"/></policy>"#;
+
+/// The bus; it ends with the value.
+pub struct Bus {
+    process: Child,
+    pub address: String,
+    _directory: TempDir,
+}
+
+impl Bus {
+    pub fn with_installed_policy() -> Self {
+        let policy = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../systemd/dist/usr/share/dbus-1/system.d/org.nodectl.Agent1.conf");
+        assert!(policy.exists(), "{}", policy.display());
+        Self::new(&format!("<include>{}</include>", policy.display()))
+    }
+
+    pub fn new(policy: &str) -> Self {
+        assert!(
+            nix::unistd::geteuid().is_root(),
+            "this test has to be run as root"
+        );
+        let directory = tempfile::Builder::new()
+            .permissions(mode(0o755))
+            .tempdir()
+            .unwrap();
+        let socket = directory.path().join("bus");
+        let configuration = directory.path().join("bus.conf");
+        let text = format!(
+            "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\" \
+             \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\"><busconfig><type>system</type>\
+             <listen>unix:path={}</listen>{SYSTEM_BUS}{policy}</busconfig>",
+            socket.display()
+        );
+        std::fs::write(&configuration, text).unwrap();
+        let mut process = Command::new("dbus-daemon")
+            .arg(format!("--config-file={}", configuration.display()))
+            .args(["--nofork", "--nopidfile", "--nosyslog", "--print-address=1"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dbus-daemon is installed (Debian package dbus)");
+        let mut address = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut address)
+            .unwrap();
+        assert!(
+            address.starts_with("unix:path="),
+            "dbus-daemon started: {address}"
+        );
+        Self {
+            process,
+            address: address.trim().to_owned(),
+            _directory: directory,
+        }
+    }
+
+    pub fn connection(&self) -> Builder<'_> {
+        Builder::address(self.address.as_str())
+    }
+
+    /// Calls a method as an ordinary user.
+    pub fn call(&self, destination: &str, path: &str, method: &str, arguments: &[&str]) -> Output {
+        Command::new("dbus-send")
+            .arg(format!("--bus={}", self.address))
+            .args(["--print-reply", "--reply-timeout=20000"])
+            .arg(format!("--dest={destination}"))
+            .args([path, method])
+            .args(arguments)
+            .uid(ORDINARY_USER)
+            .gid(ORDINARY_USER)
+            .output()
+            .expect("dbus-send is installed (Debian package dbus-bin)")
+    }
+
+    pub fn ask(&self, method: &str, arguments: &[&str]) -> Result<String, String> {
+        let output = self.call(
+            BUS_NAME,
+            OBJECT_PATH,
+            &format!("org.nodectl.Agent1.{method}"),
+            arguments,
+        );
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        if output.status.success() {
+            Ok(text(output.stdout))
+        } else {
+            Err(text(output.stderr))
+        }
+    }
+}
+
+impl Drop for Bus {
+    fn drop(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
+fn mode(bits: u32) -> std::fs::Permissions {
+    std::os::unix::fs::PermissionsExt::from_mode(bits)
+}

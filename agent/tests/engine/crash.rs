@@ -1,0 +1,160 @@
+//! A killed engine: at every event, and over reboots.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use node_agent::api::OutcomeKind;
+use node_agent::engine::{EventSink, UpgradeOptions, silent};
+
+use super::node::{EXITS, Node};
+
+/// A sink in which the process dies at the n-th event. The lock goes with the unwound stack, as
+/// flock(2) does with a process.
+fn deadly(at: u64) -> (EventSink, Arc<AtomicU64>) {
+    let seen = Arc::new(AtomicU64::new(0));
+    let count = seen.clone();
+    let sink: EventSink = Arc::new(move |_| {
+        if count.fetch_add(1, Ordering::SeqCst) + 1 == at {
+            std::panic::resume_unwind(Box::new("killed"));
+        }
+    });
+    (sink, seen)
+}
+
+/// Upgrades and is killed at the n-th event; false if it ended before.
+async fn killed_at(node: &Node, reference: &'static str, at: u64) -> bool {
+    let engine = node.engine();
+    let (sink, _) = deadly(at);
+    let work = tokio::spawn(async move {
+        engine
+            .upgrade(Some(reference), UpgradeOptions::default(), sink)
+            .await
+            .map(drop)
+    });
+    work.await.is_err()
+}
+
+async fn settles(reference: &'static str, allowed: &[&str], reboot: bool) {
+    let mut at = 1;
+    loop {
+        let node = Node::on_release_1().await;
+        node.publish_story(EXITS);
+        if !killed_at(&node, reference, at).await {
+            assert!(at > 15, "the walk over all events was short");
+            return;
+        }
+        if reboot {
+            node.world.reboot();
+            node.engine().recover(true, silent()).await.unwrap();
+            node.world.start_all();
+        }
+        node.engine().recover(false, silent()).await.unwrap();
+        let version = node.version().unwrap();
+        assert!(
+            allowed.contains(&version.as_str()),
+            "killed at event {at}: on {version}"
+        );
+        assert!(
+            !node.roots.transaction().exists(),
+            "killed at event {at}: still open"
+        );
+        let next = node.upgrade("r:2").await.unwrap();
+        assert!(
+            matches!(next.kind, OutcomeKind::Done | OutcomeKind::NothingToDo),
+            "killed at event {at}: {next:?}"
+        );
+        assert_eq!(node.version().as_deref(), Some("2"));
+        at += 1;
+    }
+}
+
+#[tokio::test]
+async fn killed_anywhere_in_an_upgrade_it_is_the_old_or_the_new() {
+    settles("r:2", &["1", "2"], false).await;
+}
+
+#[tokio::test]
+async fn power_lost_anywhere_in_an_upgrade_it_is_the_old_or_the_new() {
+    settles("r:2", &["1", "2"], true).await;
+}
+
+#[tokio::test]
+async fn killed_anywhere_in_a_failing_upgrade_it_is_the_old() {
+    settles("r:3", &["1"], false).await;
+}
+
+#[tokio::test]
+async fn power_lost_anywhere_in_a_failing_upgrade_it_is_the_old() {
+    settles("r:3", &["1"], true).await;
+}
+
+/// Leaves a node in the probation of release 2.
+async fn in_probation() -> Node {
+    let node = Node::on_release_1().await;
+    let engine = node.engine();
+    let sink: EventSink = Arc::new(|event| {
+        if event.phase == node_agent::api::Phase::Probation {
+            std::panic::resume_unwind(Box::new("killed"));
+        }
+    });
+    let work = tokio::spawn(async move {
+        engine
+            .upgrade(Some("r:2"), UpgradeOptions::default(), sink)
+            .await
+            .map(drop)
+    });
+    assert!(work.await.is_err());
+    assert!(node.roots.transaction().exists());
+    node
+}
+
+#[tokio::test]
+async fn a_node_that_never_gets_through_goes_back_at_boot_by_itself() {
+    let node = in_probation().await;
+    let mut boots = 0;
+    loop {
+        node.world.reboot();
+        let outcome = node.engine().recover(true, silent()).await.unwrap();
+        boots += 1;
+        if outcome.kind == OutcomeKind::RolledBack {
+            break;
+        }
+        assert!(boots < 10, "it would boot for ever");
+    }
+    assert_eq!(
+        boots, 3,
+        "three tries: the activation and two boots; the third boot goes back"
+    );
+    node.world.start_all();
+    assert_eq!(node.version().as_deref(), Some("1"));
+    node.engine().recover(false, silent()).await.unwrap();
+    assert!(!node.roots.transaction().exists());
+    assert_eq!(node.engine().status().await.unwrap().rejected.len(), 1);
+}
+
+#[tokio::test]
+async fn a_boot_and_the_engine_after_it_are_one_try() {
+    let node = in_probation().await;
+    node.world.reboot();
+    node.engine().recover(true, silent()).await.unwrap();
+    let left = node
+        .engine()
+        .status()
+        .await
+        .unwrap()
+        .transaction
+        .unwrap()
+        .tries_left;
+    node.world.start_all();
+    let outcome = node.engine().recover(false, silent()).await.unwrap();
+    assert_eq!((outcome.kind, left), (OutcomeKind::Done, 1));
+    assert_eq!(node.version().as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn nothing_begins_while_a_transaction_is_open() {
+    let node = in_probation().await;
+    let error = node.upgrade("r:1").await.unwrap_err();
+    assert_eq!(error.exit_code() as u8, 75);
+    assert!(error.hint_text().unwrap().contains("recover"));
+}

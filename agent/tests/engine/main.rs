@@ -1,0 +1,9 @@
+//! The engine on fakes: systemd, registries, the host and time are played by [`world::World`];
+//! documents, deployments, the journal and the lock are the real ones in a temporary directory.
+
+mod bad_input;
+mod crash;
+mod node;
+mod probation;
+mod story;
+mod world;

@@ -1,0 +1,446 @@
+//! A world for the engine: what systemd, registries, the host and time would do.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use node_agent::api::{FsckReport, ReleaseInfo, TrustStatus};
+use node_agent::config::Settings;
+use node_agent::definition::{Fact, Gate, Probe, Requires};
+use node_agent::deployment::ImageFacts;
+use node_agent::error::{AgentError, Kind, Result};
+use node_agent::facts::Facts;
+use node_agent::ports::{
+    Changing, Clock, Host, Images, Lacking, Ports, Probes, Progress, PullCost, StoreGc, TrustedRelease,
+    UnitState, Units,
+};
+use node_agent::release::ReleaseDocument;
+use node_agent::root::Roots;
+use node_images::digest::Digest;
+use node_images::store::Locked;
+use node_runtime::launch::Running;
+
+/// A unit as the played systemd has it.
+#[derive(Debug, Clone, Default)]
+pub struct Unit {
+    /// Digest in the loaded unit text.
+    pub loaded: Option<String>,
+    /// What runs: pid and digest.
+    pub process: Option<(u32, String)>,
+    /// Automatic restarts.
+    pub restarts: u32,
+    /// The last start ended badly.
+    pub failed: bool,
+}
+
+/// Everything that can be scripted and looked at.
+#[derive(Debug, Default)]
+pub struct Script {
+    /// Units by name.
+    pub units: BTreeMap<String, Unit>,
+    /// Calls to systemd, in order.
+    pub calls: Vec<String>,
+    /// Releases by reference.
+    pub releases: BTreeMap<String, TrustedRelease>,
+    /// Images in the store.
+    pub store: BTreeSet<Digest>,
+    /// What fetching a release or its images ends with.
+    pub trouble: Option<Kind>,
+    /// What the host lacks.
+    pub lacking: Vec<String>,
+    /// Free bytes.
+    pub free: u64,
+    /// Identity of the boot.
+    pub boot: u32,
+    /// Time since the start.
+    pub elapsed: Duration,
+    /// Gates that say no, by name.
+    pub closed_gates: BTreeSet<String>,
+    /// A service that crashes once this much time has passed.
+    pub crash_at: Option<(String, Duration)>,
+    next_pid: u32,
+}
+
+/// The world, shared by all ports.
+#[derive(Debug, Clone)]
+pub struct World {
+    roots: Roots,
+    script: Arc<Mutex<Script>>,
+}
+
+impl World {
+    pub fn new(roots: &Roots) -> World {
+        let script = Script {
+            free: 10 << 30,
+            next_pid: 100,
+            ..Script::default()
+        };
+        World {
+            roots: roots.clone(),
+            script: Arc::new(Mutex::new(script)),
+        }
+    }
+
+    pub fn script(&self) -> MutexGuard<'_, Script> {
+        self.script
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub fn ports(&self) -> Ports {
+        let world = Arc::new(self.clone());
+        Ports {
+            images: world.clone(),
+            units: world.clone(),
+            probes: world.clone(),
+            host: world.clone(),
+            clock: world,
+        }
+    }
+
+    pub fn publish(&self, reference: &str, document: ReleaseDocument) {
+        let bytes = document.to_bytes().unwrap();
+        let info = ReleaseInfo {
+            reference: reference.into(),
+            digest: Digest::of(&bytes).to_string(),
+            name: document.name.clone(),
+            version: document.version.clone(),
+        };
+        self.script().releases.insert(
+            reference.into(),
+            TrustedRelease {
+                info,
+                document,
+                bytes,
+            },
+        );
+    }
+
+    /// Pids of the services that run.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        let script = self.script();
+        let pid = |(name, unit): (&String, &Unit)| {
+            Some((
+                name.trim_end_matches(".service").to_owned(),
+                unit.process.as_ref()?.0,
+            ))
+        };
+        script.units.iter().filter_map(pid).collect()
+    }
+
+    /// Power goes off and on again: every process is gone, systemd starts what is current.
+    pub fn reboot(&self) {
+        let mut script = self.script();
+        script.units.clear();
+        script.boot += 1;
+    }
+
+    /// What systemd does at boot, after `nodectl recover --boot`.
+    pub fn start_all(&self) {
+        self.load_units();
+        let names: Vec<String> = self.script().units.keys().cloned().collect();
+        for name in names {
+            self.start_unit(&name).ok();
+        }
+    }
+
+    fn load_units(&self) {
+        let mut texts = BTreeMap::new();
+        for directory in [self.roots.retired(), self.roots.current().join("units")] {
+            for entry in std::fs::read_dir(directory).into_iter().flatten() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().unwrap().to_string_lossy().into_owned();
+                texts.insert(name, std::fs::read_to_string(path).unwrap());
+            }
+        }
+        let mut script = self.script();
+        for unit in script.units.values_mut() {
+            unit.loaded = None;
+        }
+        for (name, text) in texts {
+            let digest = text
+                .split("--digest=")
+                .nth(1)
+                .unwrap()
+                .split_whitespace()
+                .next()
+                .unwrap()
+                .to_owned();
+            script.units.entry(name).or_default().loaded = Some(digest);
+        }
+    }
+
+    /// How a service behaves stands in the environment of its bundle.
+    fn behaviour(&self, service: &str) -> Option<String> {
+        let bundle = self
+            .roots
+            .current()
+            .join("services")
+            .join(service)
+            .join("config.json");
+        let config: serde_json::Value = serde_json::from_slice(&std::fs::read(bundle).ok()?).ok()?;
+        let env = config["process"]["env"].as_array()?;
+        env.iter()
+            .find_map(|e| e.as_str()?.strip_prefix("BEHAVE=").map(str::to_owned))
+    }
+
+    fn start_unit(&self, name: &str) -> std::result::Result<(), String> {
+        let behaviour = self.behaviour(name.trim_end_matches(".service"));
+        let mut script = self.script();
+        script.next_pid += 1;
+        let pid = script.next_pid;
+        let Some(unit) = script.units.get_mut(name) else {
+            return Err("no such unit".into());
+        };
+        let Some(digest) = unit.loaded.clone() else {
+            return Err("no such unit".into());
+        };
+        if unit.process.is_some() {
+            return Ok(());
+        }
+        if behaviour.as_deref() == Some("exit") {
+            unit.failed = true;
+            return Err("result failed".into());
+        }
+        (unit.process, unit.failed, unit.restarts) = (Some((pid, digest)), false, 0);
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Units for World {
+    async fn daemon_reload(&self) -> Result<()> {
+        self.script().calls.push("reload".into());
+        self.load_units();
+        Ok(())
+    }
+
+    async fn start(&self, unit: &str, _: Duration) -> Result<std::result::Result<(), String>> {
+        self.script().calls.push(format!("start {unit}"));
+        Ok(self.start_unit(unit))
+    }
+
+    async fn stop(&self, unit: &str, _: Duration) -> Result<std::result::Result<(), String>> {
+        let mut script = self.script();
+        script.calls.push(format!("stop {unit}"));
+        if let Some(known) = script.units.get_mut(unit) {
+            assert!(
+                known.loaded.is_some() || known.process.is_none(),
+                "{unit} lost its unit before it was stopped"
+            );
+            known.process = None;
+        }
+        Ok(Ok(()))
+    }
+
+    async fn reset_failed(&self, _: &str) -> Result<()> {
+        Ok(())
+    }
+
+    async fn state(&self, name: &str) -> Result<UnitState> {
+        let mut script = self.script();
+        if let Some((service, at)) = script.crash_at.clone()
+            && format!("{service}.service") == name
+            && script.elapsed >= at
+        {
+            script.crash_at = None;
+            if let Some(unit) = script.units.get_mut(name) {
+                unit.restarts += 1;
+            }
+        }
+        let unit = script.units.get(name).cloned().unwrap_or_default();
+        Ok(UnitState {
+            loaded: unit.loaded.is_some(),
+            active: unit.process.is_some(),
+            changing: Changing::No,
+            failed: unit.failed,
+            main_pid: unit.process.as_ref().map(|p| p.0),
+            restarts: unit.restarts,
+            result: if unit.failed {
+                "exit-code".into()
+            } else {
+                "success".into()
+            },
+            active_since_usec: None,
+        })
+    }
+
+    async fn journal(&self, unit: &str, _: u32) -> Vec<String> {
+        vec![format!("last words of {unit}")]
+    }
+}
+
+#[async_trait]
+impl Probes for World {
+    async fn ask(&self, service: &str, gate: &Gate) -> Result<std::result::Result<(), String>> {
+        if self.script().closed_gates.contains(&gate.name) {
+            return Ok(Err("it is closed".into()));
+        }
+        let behaviour = self.behaviour(service);
+        match &gate.probe {
+            Probe::Exec { .. } if behaviour.as_deref() == Some("deaf") => Ok(Err("no answer".into())),
+            _ => Ok(Ok(())),
+        }
+    }
+}
+
+#[async_trait]
+impl Host for World {
+    fn facts(&self) -> Result<Facts> {
+        Ok([(Fact::Hostname, "node1".to_owned())].into())
+    }
+
+    fn boot_id(&self) -> Result<String> {
+        Ok(format!("boot-{}", self.script().boot))
+    }
+
+    fn free_space(&self, _: &Path) -> Result<u64> {
+        Ok(self.script().free)
+    }
+
+    async fn lacking(&self, requires: &Requires) -> Result<Lacking> {
+        let lacks = self.script().lacking.clone();
+        let required = requires
+            .kernel_modules
+            .iter()
+            .filter(|m| lacks.contains(m))
+            .cloned()
+            .collect();
+        Ok(Lacking {
+            required,
+            optional: Vec::new(),
+        })
+    }
+
+    fn running(&self) -> Result<Vec<Running>> {
+        let script = self.script();
+        let record = |(name, unit): (&String, &Unit)| {
+            let (pid, digest) = unit.process.clone()?;
+            Some(Running {
+                service: name.trim_end_matches(".service").to_owned(),
+                digest,
+                bundle: PathBuf::new(),
+                tree: PathBuf::new(),
+                pid: i32::try_from(pid).unwrap(),
+                started_at_ticks: 1,
+            })
+        };
+        Ok(script.units.iter().filter_map(record).collect())
+    }
+}
+
+#[async_trait]
+impl Clock for World {
+    fn now(&self) -> jiff::Timestamp {
+        let elapsed = self.script().elapsed;
+        jiff::Timestamp::from_second(1_700_000_000 + i64::try_from(elapsed.as_secs()).unwrap()).unwrap()
+    }
+
+    fn monotonic(&self) -> Duration {
+        self.script().elapsed
+    }
+
+    async fn sleep(&self, time: Duration) {
+        self.script().elapsed += time;
+        tokio::task::yield_now().await;
+    }
+}
+
+#[async_trait]
+impl Images for World {
+    async fn release(&self, _: &Settings, reference: &str) -> Result<TrustedRelease> {
+        let script = self.script();
+        match (script.trouble, script.releases.get(reference)) {
+            (Some(Kind::Verification), _) => {
+                Err(AgentError::verification(format!("{reference} is not signed")))
+            }
+            (_, Some(release)) => Ok(release.clone()),
+            (_, None) => Err(AgentError::new(
+                Kind::Unavailable,
+                format!("can't reach {reference}"),
+            )),
+        }
+    }
+
+    async fn cost(&self, _: &Settings, release: &TrustedRelease, names: &BTreeSet<&str>) -> Result<PullCost> {
+        let script = self.script();
+        let images = release
+            .document
+            .images
+            .iter()
+            .filter(|(n, _)| names.contains(n.as_str()));
+        let missing = images.filter(|(_, b)| !script.store.contains(&b.digest)).count() as u64;
+        Ok(PullCost {
+            fetch: missing << 20,
+            store: missing << 22,
+        })
+    }
+
+    async fn pull(
+        &self,
+        _: &Locked,
+        _: &Settings,
+        release: &TrustedRelease,
+        names: &BTreeSet<&str>,
+        progress: Progress<'_>,
+    ) -> Result<()> {
+        progress("images", 1, Some(2));
+        let mut script = self.script();
+        if let Some(kind) = script.trouble {
+            return Err(AgentError::new(kind, "layer sha256:abc of image nova: trouble"));
+        }
+        let images = release
+            .document
+            .images
+            .iter()
+            .filter(|(n, _)| names.contains(n.as_str()));
+        let digests: Vec<Digest> = images.map(|(_, b)| b.digest).collect();
+        script.store.extend(digests);
+        Ok(())
+    }
+
+    fn facts(&self, manifest: &Digest) -> Result<Option<ImageFacts>> {
+        if !self.script().store.contains(manifest) {
+            return Ok(None);
+        }
+        let config = r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+        Ok(Some(ImageFacts {
+            manifest: *manifest,
+            config: serde_json::from_str(config).unwrap(),
+            tree: self.roots.store().join("trees").join(manifest.hex()),
+            passwd: "root:x:0:0:root:/root:/bin/sh\n".into(),
+            group: "root:x:0:\n".into(),
+        }))
+    }
+
+    fn in_use(&self) -> Result<BTreeSet<Digest>> {
+        Ok(BTreeSet::new())
+    }
+
+    async fn gc(&self, _: &Locked, keep: &BTreeSet<Digest>, dry_run: bool) -> Result<StoreGc> {
+        let mut script = self.script();
+        let images: Vec<Digest> = script.store.difference(keep).copied().collect();
+        if !dry_run {
+            script.store.retain(|d| keep.contains(d));
+        }
+        Ok(StoreGc {
+            images,
+            objects: 0,
+            bytes: 0,
+        })
+    }
+
+    async fn fsck(&self, _: &Settings, _: Option<&Locked>) -> Result<FsckReport> {
+        Ok(FsckReport::default())
+    }
+
+    fn trust(&self, _: &Settings) -> TrustStatus {
+        TrustStatus {
+            signatures_required: true,
+            keys: vec![],
+            warnings: vec![],
+        }
+    }
+}
