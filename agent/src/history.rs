@@ -14,9 +14,15 @@ use crate::root::Roots;
 pub fn record(roots: &Roots, entry: &HistoryEntry) -> Result<()> {
     let path = roots.history();
     let failed = |e| AgentError::io("write", &path, e);
-    let mut line = serde_json::to_vec(entry).map_err(|e| AgentError::other("can't write the history").because(e))?;
+    let mut line =
+        serde_json::to_vec(entry).map_err(|e| AgentError::other("can't write the history").because(e))?;
     line.push(b'\n');
-    let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .open(&path)
+        .map_err(failed)?;
     // A line that a power cut left half written must not swallow this one.
     if !ends_with_newline(&mut file).map_err(failed)? {
         line.insert(0, b'\n');
@@ -47,7 +53,10 @@ pub fn read(roots: &Roots) -> Result<Vec<HistoryEntry>> {
         Err(e) => return Err(AgentError::io("read", &path, e)),
     };
     let mut entries: Vec<HistoryEntry> = Vec::new();
-    for entry in text.lines().filter_map(|line| serde_json::from_str::<HistoryEntry>(line).ok()) {
+    for entry in text
+        .lines()
+        .filter_map(|line| serde_json::from_str::<HistoryEntry>(line).ok())
+    {
         match entries.iter_mut().find(|e| e.id == entry.id) {
             Some(known) => *known = entry,
             None => entries.push(entry),
@@ -89,6 +98,12 @@ mod tests {
         record(&roots, &entry("a", OperationResult::Done)).unwrap();
         record(&roots, &entry("c", OperationResult::Failed)).unwrap();
         let entries = read(&roots).unwrap();
-        assert_eq!(entries, [entry("a", OperationResult::Done), entry("c", OperationResult::Failed)]);
+        assert_eq!(
+            entries,
+            [
+                entry("a", OperationResult::Done),
+                entry("c", OperationResult::Failed)
+            ]
+        );
     }
 }

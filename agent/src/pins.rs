@@ -25,7 +25,10 @@ pub fn add(roots: &Roots, seq: Seq, reason: &str) -> Result<()> {
 /// It is not pinned, or the pin can't be removed.
 pub fn remove(roots: &Roots, seq: Seq) -> Result<()> {
     if !all(roots)?.contains_key(&seq) {
-        return Err(AgentError::new(Kind::Usage, format!("deployment {seq} is not pinned")));
+        return Err(AgentError::new(
+            Kind::Usage,
+            format!("deployment {seq} is not pinned"),
+        ));
     }
     durable::remove_file(&roots.pins().join(seq.to_string()))
         .map_err(|e| AgentError::from_leaf(Kind::Other, format!("can't unpin deployment {seq}"), e))

@@ -59,7 +59,12 @@ pub trait Images: Send + Sync {
     /// Fetches a release and checks its signature.
     async fn release(&self, settings: &Settings, reference: &str) -> Result<TrustedRelease>;
     /// What fetching these images of a release would cost. Writes nothing.
-    async fn cost(&self, settings: &Settings, release: &TrustedRelease, names: &BTreeSet<&str>) -> Result<PullCost>;
+    async fn cost(
+        &self,
+        settings: &Settings,
+        release: &TrustedRelease,
+        names: &BTreeSet<&str>,
+    ) -> Result<PullCost>;
     /// Fetches these images of a release. When it returns they are whole and durable.
     async fn pull(
         &self,

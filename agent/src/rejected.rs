@@ -66,8 +66,10 @@ pub fn all(roots: &Roots) -> Result<BTreeMap<String, String>> {
     let mut all = BTreeMap::new();
     for entry in entries {
         let path = entry.map_err(|e| AgentError::io("list", &directory, e))?.path();
-        let (Some(hex), Some("json")) = (path.file_stem().and_then(|s| s.to_str()), path.extension().and_then(|e| e.to_str()))
-        else {
+        let (Some(hex), Some("json")) = (
+            path.file_stem().and_then(|s| s.to_str()),
+            path.extension().and_then(|e| e.to_str()),
+        ) else {
             continue;
         };
         let reason = std::fs::read(&path)

@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 pub use fragment::{
-    Fragment, PolicyFragment, ProbationFragment, RegistriesFragment, RetentionFragment, ServiceOverrides, Treatment,
+    Fragment, PolicyFragment, ProbationFragment, RegistriesFragment, RetentionFragment, ServiceOverrides,
+    Treatment,
 };
 pub use load::{load, write_parameter};
 

@@ -31,7 +31,12 @@ pub struct BundleFile {
 impl BundleFile {
     /// A file of root's that everybody may read.
     pub fn plain(bytes: impl Into<Vec<u8>>) -> Self {
-        BundleFile { mode: 0o644, uid: 0, gid: 0, bytes: bytes.into() }
+        BundleFile {
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            bytes: bytes.into(),
+        }
     }
 }
 
@@ -70,7 +75,10 @@ impl Bundle {
         let mut text = String::new();
         for (path, file) in &self.files {
             let content = Digest::of(&file.bytes).hex();
-            text.push_str(&format!("{path} {:04o} {}:{} {content}\n", file.mode, file.uid, file.gid));
+            text.push_str(&format!(
+                "{path} {:04o} {}:{} {content}\n",
+                file.mode, file.uid, file.gid
+            ));
         }
         Digest::of(text.as_bytes()).hex()
     }
@@ -82,7 +90,13 @@ impl Bundle {
             .iter()
             .filter(|(path, file)| other.files.get(*path) != Some(file))
             .map(|(path, _)| path.clone())
-            .chain(other.files.keys().filter(|path| !self.files.contains_key(*path)).cloned())
+            .chain(
+                other
+                    .files
+                    .keys()
+                    .filter(|path| !self.files.contains_key(*path))
+                    .cloned(),
+            )
             .collect();
         paths.sort();
         paths
@@ -99,13 +113,18 @@ mod tests {
             file.mode = *mode;
             ((*path).to_owned(), file)
         };
-        Bundle { files: files.iter().map(file).collect() }
+        Bundle {
+            files: files.iter().map(file).collect(),
+        }
     }
 
     #[test]
     fn path_mode_and_content_all_count() {
         let base = bundle(&[("a", 0o644, "x"), ("b", 0o644, "y")]);
-        assert_eq!(base.digest(), bundle(&[("b", 0o644, "y"), ("a", 0o644, "x")]).digest());
+        assert_eq!(
+            base.digest(),
+            bundle(&[("b", 0o644, "y"), ("a", 0o644, "x")]).digest()
+        );
         for other in [
             bundle(&[("a", 0o644, "x")]),
             bundle(&[("a", 0o600, "x"), ("b", 0o644, "y")]),

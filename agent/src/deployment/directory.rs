@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::document::{DeploymentDocument, FORMAT};
 use super::Seq;
+use super::document::{DeploymentDocument, FORMAT};
 use crate::error::{AgentError, Result};
 use crate::release::ReleaseDocument;
 use crate::root::Roots;
@@ -33,7 +33,8 @@ impl Deployment {
         let path = roots.deployment(seq);
         let document = load_document(&path)?;
         if document.seq != seq {
-            return Err(damaged(&path.join("deployment.json")).because(format!("it says that it is {}", document.seq)));
+            return Err(damaged(&path.join("deployment.json"))
+                .because(format!("it says that it is {}", document.seq)));
         }
         let file = path.join("release.json");
         let release = ReleaseDocument::parse(&read(&file)?).map_err(|e| damaged(&file).because(e))?;
@@ -43,7 +44,13 @@ impl Deployment {
             let text = String::from_utf8(read(&file)?).map_err(|e| damaged(&file).because(e))?;
             units.insert(name.clone(), text);
         }
-        Ok(Deployment { seq, path, document, release, units })
+        Ok(Deployment {
+            seq,
+            path,
+            document,
+            release,
+            units,
+        })
     }
 
     /// The directory of a service's bundle.
@@ -61,7 +68,11 @@ fn load_document(directory: &Path) -> Result<DeploymentDocument> {
     let bytes = read(&file)?;
     let format: Format = serde_json::from_slice(&bytes).map_err(|e| damaged(&file).because(e))?;
     if format.format > FORMAT {
-        let text = format!("{} has format {}, this version knows up to {FORMAT}", file.display(), format.format);
+        let text = format!(
+            "{} has format {}, this version knows up to {FORMAT}",
+            file.display(),
+            format.format
+        );
         return Err(AgentError::other(text).hint("use the nodectl that wrote it, or a newer one"));
     }
     serde_json::from_slice(&bytes).map_err(|e| damaged(&file).because(e))
@@ -86,9 +97,10 @@ pub fn current(roots: &Roots) -> Result<Option<Seq>> {
             let name = target.file_name().and_then(|n| n.to_str()).and_then(Seq::parse);
             match name {
                 Some(seq) if target == roots.current_target(seq) => Ok(Some(seq)),
-                Some(_) | None => {
-                    Err(damaged(&link).because(format!("it leads to {}, which is no deployment", target.display())))
-                }
+                Some(_) | None => Err(damaged(&link).because(format!(
+                    "it leads to {}, which is no deployment",
+                    target.display()
+                ))),
             }
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),

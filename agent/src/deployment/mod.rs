@@ -18,7 +18,7 @@ mod stage;
 
 pub use bundle::{Bundle, BundleFile};
 pub use directory::{Deployment, current, list, next_seq};
-pub use document::{DeploymentDocument, DeployedService, FORMAT, Reason};
+pub use document::{DeployedService, DeploymentDocument, FORMAT, Reason};
 pub use render::{ImageFacts, NodeInputs, RenderedService, render_service};
 pub use seq::Seq;
 pub use stage::{Staging, stage};

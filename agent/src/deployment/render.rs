@@ -65,7 +65,11 @@ pub struct RenderedService {
 /// # Errors
 /// Whatever in the definition, the image or the configuration does not fit; the error names the
 /// service and the file or key.
-pub fn render_service(definition: &Definition, image: &ImageFacts, node: &NodeInputs<'_>) -> Result<RenderedService> {
+pub fn render_service(
+    definition: &Definition,
+    image: &ImageFacts,
+    node: &NodeInputs<'_>,
+) -> Result<RenderedService> {
     let name = &definition.name;
     let wrong = || AgentError::config(format!("service {name} can't be rendered"));
     let mut bundle = Bundle::default();
@@ -99,7 +103,11 @@ pub fn render_service(definition: &Definition, image: &ImageFacts, node: &NodeIn
         digest,
         unit: unit.name.to_string(),
     };
-    Ok(RenderedService { bundle, unit, deployed })
+    Ok(RenderedService {
+        bundle,
+        unit,
+        deployed,
+    })
 }
 
 fn add_json<T: serde::Serialize>(
@@ -123,14 +131,29 @@ fn render_files(
 ) -> Result<Vec<spec::RenderedFile>> {
     let name = &definition.name;
     let overrides = node.settings.overrides.get(name);
-    if let Some(target) = overrides.iter().flat_map(|o| o.keys()).find(|t| !definition.files.iter().any(|f| f.target == **t)) {
-        let text = format!("override for {} of service {name}: the service has no such file", target.display());
+    if let Some(target) = overrides
+        .iter()
+        .flat_map(|o| o.keys())
+        .find(|t| !definition.files.iter().any(|f| f.target == **t))
+    {
+        let text = format!(
+            "override for {} of service {name}: the service has no such file",
+            target.display()
+        );
         return Err(AgentError::config(text));
     }
-    let inputs = render::Inputs { parameters: node.parameters, facts: node.facts };
+    let inputs = render::Inputs {
+        parameters: node.parameters,
+        facts: node.facts,
+    };
     let mut files = Vec::new();
     for (index, file) in definition.files.iter().enumerate() {
-        let wrong = || AgentError::config(format!("file {} of service {name} can't be rendered", file.target.display()));
+        let wrong = || {
+            AgentError::config(format!(
+                "file {} of service {name} can't be rendered",
+                file.target.display()
+            ))
+        };
         let over = overrides.and_then(|o| o.get(&file.target));
         let text = render::render(file, &inputs, over).map_err(|e| wrong().because(e))?;
         let path = bundle_path(index, &file.target);
@@ -141,14 +164,20 @@ fn render_files(
             bytes: text.into_bytes(),
         };
         bundle.files.insert(path.clone(), file_in_bundle);
-        files.push(spec::RenderedFile { bundle_relative: path, target: file.target.clone() });
+        files.push(spec::RenderedFile {
+            bundle_relative: path,
+            target: file.target.clone(),
+        });
     }
     Ok(files)
 }
 
 /// A readable, unique path for a rendered file.
 fn bundle_path(index: usize, target: &Path) -> String {
-    let name = target.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = target
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_default();
     format!("files/{index}-{name}")
 }
 
@@ -166,7 +195,9 @@ fn add_seccomp(definition: &Definition, bundle: &mut Bundle) -> Result<bool> {
     let filter = seccomp::compile(profile).map_err(|e| {
         AgentError::other(format!("can't compile the seccomp filter of service {name}")).because(e)
     })?;
-    bundle.files.insert("seccomp.bpf".into(), BundleFile::plain(filter));
+    bundle
+        .files
+        .insert("seccomp.bpf".into(), BundleFile::plain(filter));
     Ok(true)
 }
 
@@ -174,17 +205,25 @@ fn credential_files(definition: &Definition, accounts: &Accounts) -> Result<Vec<
     let one = |file: &SecretFile| -> Result<CredentialFile> {
         let wrong = || {
             let (target, name) = (file.target.display(), &definition.name);
-            AgentError::config(format!("secret file {target} of service {name} can't be rendered"))
+            AgentError::config(format!(
+                "secret file {target} of service {name} can't be rendered"
+            ))
         };
         let keys = |keys: &BTreeMap<String, crate::definition::SecretValue>| {
-            keys.iter().map(|(key, value)| (key.clone(), value.secret.clone())).collect()
+            keys.iter()
+                .map(|(key, value)| (key.clone(), value.secret.clone()))
+                .collect()
         };
         Ok(CredentialFile {
             target: file.target.clone(),
             uid: accounts.uid(&file.user).map_err(|e| wrong().because(e))?,
             gid: accounts.gid(&file.group).map_err(|e| wrong().because(e))?,
             mode: file.mode,
-            ini: file.content.iter().map(|(section, k)| (section.clone(), keys(k))).collect(),
+            ini: file
+                .content
+                .iter()
+                .map(|(section, k)| (section.clone(), keys(k)))
+                .collect(),
         })
     };
     definition.secret_files.iter().map(one).collect()
@@ -195,7 +234,8 @@ fn render_unit(definition: &Definition, digest: &str, node: &NodeInputs<'_>) -> 
     exec.state_root = node.roots.state.clone();
     exec.run_root = node.roots.run.clone();
     for secret in definition.secrets() {
-        exec.credentials.push((secret.to_owned(), secret_path(secret, node)?));
+        exec.credentials
+            .push((secret.to_owned(), secret_path(secret, node)?));
     }
     let mut unit = definition.unit.clone();
     if unit.description.is_empty() {
@@ -214,9 +254,18 @@ fn secret_path(secret: &str, node: &NodeInputs<'_>) -> Result<PathBuf> {
     };
     match std::fs::metadata(&path) {
         Ok(meta) if meta.is_file() => Ok(path),
-        Ok(_) => Err(AgentError::config(format!("secret {secret}: {} is not a file", path.display()))),
-        Err(e) => Err(AgentError::config(format!("secret {secret} is missing: can't read {}", path.display()))
-            .because(e)
-            .hint(format!("put it there with mode 0600, or name its path in [secrets] of {}", node.roots.node_toml().display()))),
+        Ok(_) => Err(AgentError::config(format!(
+            "secret {secret}: {} is not a file",
+            path.display()
+        ))),
+        Err(e) => Err(AgentError::config(format!(
+            "secret {secret} is missing: can't read {}",
+            path.display()
+        ))
+        .because(e)
+        .hint(format!(
+            "put it there with mode 0600, or name its path in [secrets] of {}",
+            node.roots.node_toml().display()
+        ))),
     }
 }

@@ -51,7 +51,9 @@ fn remove_unfinished(roots: &Roots) -> Result<()> {
     let entries = fs::read_dir(&directory).map_err(|e| AgentError::io("list", &directory, e))?;
     for entry in entries {
         let path = entry.map_err(|e| AgentError::io("list", &directory, e))?.path();
-        let unfinished = path.file_name().is_some_and(|n| n.to_string_lossy().starts_with(".staging-"));
+        let unfinished = path
+            .file_name()
+            .is_some_and(|n| n.to_string_lossy().starts_with(".staging-"));
         if unfinished {
             fs::remove_dir_all(&path).map_err(|e| AgentError::io("remove", &path, e))?;
         }
@@ -71,14 +73,23 @@ fn write_all(directory: &Path, staging: &Staging) -> Result<()> {
     let document = serde_json::to_vec_pretty(&staging.document)
         .map_err(|e| AgentError::other("can't write deployment.json").because(e))?;
     write_file(&directory.join("deployment.json"), &BundleFile::plain(document))?;
-    write_file(&directory.join("release.json"), &BundleFile::plain(staging.release.clone()))?;
-    write_file(&directory.join("node.toml"), &BundleFile::plain(staging.node.clone()))?;
+    write_file(
+        &directory.join("release.json"),
+        &BundleFile::plain(staging.release.clone()),
+    )?;
+    write_file(
+        &directory.join("node.toml"),
+        &BundleFile::plain(staging.node.clone()),
+    )?;
     let units = directory.join("units");
     let services = directory.join("services");
     make_directory(&units)?;
     make_directory(&services)?;
     for (name, service) in &staging.services {
-        write_file(&units.join(&service.deployed.unit), &BundleFile::plain(service.unit.text.clone()))?;
+        write_file(
+            &units.join(&service.deployed.unit),
+            &BundleFile::plain(service.unit.text.clone()),
+        )?;
         write_bundle(&services.join(name), service)?;
     }
     Ok(())
@@ -103,7 +114,11 @@ fn make_directory(path: &Path) -> Result<()> {
 /// Plain write; durability comes from the one barrier before the rename.
 fn write_file(path: &Path, file: &BundleFile) -> Result<()> {
     let write = || -> std::io::Result<()> {
-        let mut handle = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        let mut handle = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)?;
         handle.write_all(&file.bytes)?;
         let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         if owner != (file.uid, file.gid) {

@@ -71,13 +71,17 @@ impl Switch<'_> {
     /// Keeps the units of services that leave until they are stopped: a running service whose unit
     /// vanishes loses its KillMode=, and a later stop would kill what it was meant to spare.
     fn retire(&self, planned: &[PlannedService]) -> Result<()> {
-        let Some(leaving) = self.leaving else { return Ok(()) };
+        let Some(leaving) = self.leaving else {
+            return Ok(());
+        };
         let directory = self.engine.roots.retired();
         for service in with(planned, &[Action::Retire]) {
             if let Some(text) = leaving.units.get(&service.name) {
                 std::fs::create_dir_all(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
                 durable::write_file(&directory.join(unit_of(&service.name)), text.as_bytes(), 0o644)
-                    .map_err(|e| AgentError::from_leaf(Kind::Other, "can't keep a unit until it is stopped", e))?;
+                    .map_err(|e| {
+                        AgentError::from_leaf(Kind::Other, "can't keep a unit until it is stopped", e)
+                    })?;
             }
         }
         Ok(())
@@ -93,7 +97,11 @@ impl Switch<'_> {
                 Err(e) => return Err(AgentError::io("remove", &path, e)),
             }
         }
-        if removed { self.engine.ports.units.daemon_reload().await } else { Ok(()) }
+        if removed {
+            self.engine.ports.units.daemon_reload().await
+        } else {
+            Ok(())
+        }
     }
 
     async fn stop_all(&self, planned: &[PlannedService]) -> Result<Option<ServiceFailure>> {
@@ -101,7 +109,9 @@ impl Switch<'_> {
         for service in with(planned, &[Action::Restart, Action::Retire]).rev() {
             let unit = unit_of(&service.name);
             self.reporter.service(&service.name, "stopping");
-            let timeout = self.definition(&service.name).map_or(Duration::ZERO, |d| d.unit.timeout_stop_sec.duration());
+            let timeout = self
+                .definition(&service.name)
+                .map_or(Duration::ZERO, |d| d.unit.timeout_stop_sec.duration());
             if let Err(result) = self.engine.ports.units.stop(&unit, timeout + GRACE).await? {
                 let reason = format!("stopping it ended with {result}");
                 first.get_or_insert(self.engine.failure(&service.name, reason).await);
@@ -137,7 +147,9 @@ impl Switch<'_> {
     async fn start_all(&self, planned: &[PlannedService]) -> Result<Option<ServiceFailure>> {
         let mut first = None;
         for service in with(planned, &[Action::Start, Action::Restart]) {
-            let Some(definition) = self.target.and_then(|t| t.release.services.get(&service.name)) else { continue };
+            let Some(definition) = self.target.and_then(|t| t.release.services.get(&service.name)) else {
+                continue;
+            };
             if let Some(failure) = self.start(definition).await? {
                 self.reporter.service(&service.name, "failed");
                 first.get_or_insert(failure);
@@ -153,7 +165,12 @@ impl Switch<'_> {
         let name = &definition.name;
         let unit = unit_of(name);
         let forward = self.way == Way::Forward;
-        if forward && let Some(failure) = self.engine.hold(definition, When::PreStart, self.reporter).await? {
+        if forward
+            && let Some(failure) = self
+                .engine
+                .hold(definition, When::PreStart, self.reporter)
+                .await?
+        {
             return Ok(Some(failure));
         }
         self.reporter.service(name, "starting");
@@ -164,17 +181,28 @@ impl Switch<'_> {
             return Ok(Some(self.engine.failure(name, reason).await));
         }
         self.reporter.service(name, "started");
-        if forward { self.engine.hold(definition, When::PostStart, self.reporter).await } else { Ok(None) }
+        if forward {
+            self.engine.hold(definition, When::PostStart, self.reporter).await
+        } else {
+            Ok(None)
+        }
     }
 
     fn definition(&self, name: &str) -> Option<&Definition> {
         let of = |d: Option<&'_ Deployment>| d.is_some_and(|d| d.release.services.contains_key(name));
-        let deployment = if of(self.target) { self.target } else { self.leaving };
+        let deployment = if of(self.target) {
+            self.target
+        } else {
+            self.leaving
+        };
         deployment.and_then(|d| d.release.services.get(name))
     }
 }
 
-fn with<'a>(planned: &'a [PlannedService], actions: &'a [Action]) -> impl DoubleEndedIterator<Item = &'a PlannedService> {
+fn with<'a>(
+    planned: &'a [PlannedService],
+    actions: &'a [Action],
+) -> impl DoubleEndedIterator<Item = &'a PlannedService> {
     planned.iter().filter(move |p| actions.contains(&p.action))
 }
 
@@ -186,19 +214,46 @@ impl Engine {
         leaving: Option<&Deployment>,
     ) -> Result<Vec<PlannedService>> {
         let seen = self.look(&names(target.into_iter().chain(leaving))).await?;
-        let observed = seen.iter().map(|(name, s)| (name.clone(), s.observed())).collect();
+        let observed = seen
+            .iter()
+            .map(|(name, s)| (name.clone(), s.observed()))
+            .collect();
         let (mut order, mut wanted) = (Vec::new(), BTreeMap::new());
         if let Some(target) = target {
             order = deployed_order(target)?;
             for (name, service) in &target.document.services {
-                let disruption = target.release.services.get(name).map(|d| d.disruption).unwrap_or_default();
+                let disruption = target
+                    .release
+                    .services
+                    .get(name)
+                    .map(|d| d.disruption)
+                    .unwrap_or_default();
                 let reason = difference(name, target, leaving);
-                wanted.insert(name.clone(), Wanted { digest: service.digest.clone(), reason, disruption });
+                wanted.insert(
+                    name.clone(),
+                    Wanted {
+                        digest: service.digest.clone(),
+                        reason,
+                        disruption,
+                    },
+                );
             }
         }
-        let disruption = |d: &Deployment, name: &String| d.release.services.get(name).map(|s| s.disruption).unwrap_or_default();
+        let disruption = |d: &Deployment, name: &String| {
+            d.release
+                .services
+                .get(name)
+                .map(|s| s.disruption)
+                .unwrap_or_default()
+        };
         let leaving = leaving
-            .map(|d| d.document.services.keys().map(|n| (n.clone(), disruption(d, n))).collect())
+            .map(|d| {
+                d.document
+                    .services
+                    .keys()
+                    .map(|n| (n.clone(), disruption(d, n)))
+                    .collect()
+            })
             .unwrap_or_default();
         Ok(plan::actions(&order, &wanted, &leaving, &observed))
     }
@@ -206,7 +261,11 @@ impl Engine {
     /// A failure with the last lines of the unit's journal.
     pub(super) async fn failure(&self, service: &str, reason: String) -> ServiceFailure {
         let journal = self.ports.units.journal(&unit_of(service), JOURNAL_LINES).await;
-        ServiceFailure { service: service.into(), reason, journal }
+        ServiceFailure {
+            service: service.into(),
+            reason,
+            journal,
+        }
     }
 }
 
@@ -227,12 +286,18 @@ fn difference(name: &str, target: &Deployment, leaving: Option<&Deployment>) -> 
         let definition = d.release.services.get(name)?.clone();
         Some((definition, d.document.services.get(name)?.manifest.to_string()))
     };
-    let Some((new, new_image)) = side(target) else { return "changed".into() };
+    let Some((new, new_image)) = side(target) else {
+        return "changed".into();
+    };
     let old = leaving.and_then(side);
     let files = if leaving.is_some_and(|l| l.document.parameters != target.document.parameters) {
         vec!["files/".to_owned()]
     } else {
         Vec::new()
     };
-    plan::reason(old.as_ref().map(|(d, i)| (d, i.as_str())), (&new, &new_image), &files)
+    plan::reason(
+        old.as_ref().map(|(d, i)| (d, i.as_str())),
+        (&new, &new_image),
+        &files,
+    )
 }

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Engine;
 use super::activate::deployed_order;
 use super::observe::names;
-use super::Engine;
 use crate::api::{Action, Plan, PlannedGate, PlannedService, WayBack};
 use crate::config::Settings;
 use crate::definition::{Requires, When};
 use crate::deployment::{
-    DeployedService, Deployment, DeploymentDocument, FORMAT, ImageFacts, NodeInputs, Reason, Seq, Staging, current,
-    list, next_seq, render_service,
+    DeployedService, Deployment, DeploymentDocument, FORMAT, ImageFacts, NodeInputs, Reason, Seq, Staging,
+    current, list, next_seq, render_service,
 };
 use crate::error::{AgentError, Kind, Result};
 use crate::parameters::{self, ParameterError};
@@ -34,15 +34,22 @@ pub(super) struct Considered {
 impl Considered {
     /// Names of the images that the chosen services use.
     pub fn images(&self) -> BTreeSet<&str> {
-        self.release.document.images_of(self.services.iter().map(String::as_str))
+        self.release
+            .document
+            .images_of(self.services.iter().map(String::as_str))
     }
 
     fn requires(&self) -> Requires {
         let mut all = Requires::default();
-        for definition in self.services.iter().filter_map(|s| self.release.document.services.get(s)) {
+        for definition in self
+            .services
+            .iter()
+            .filter_map(|s| self.release.document.services.get(s))
+        {
             let one = &definition.requires;
             all.kernel_modules.extend(one.kernel_modules.iter().cloned());
-            all.optional_kernel_modules.extend(one.optional_kernel_modules.iter().cloned());
+            all.optional_kernel_modules
+                .extend(one.optional_kernel_modules.iter().cloned());
             all.commands.extend(one.commands.iter().cloned());
             all.devices.extend(one.devices.iter().cloned());
             all.dbus_names.extend(one.dbus_names.iter().cloned());
@@ -52,12 +59,16 @@ impl Considered {
 
     /// Length of the probation in seconds.
     pub fn window_sec(&self) -> u32 {
-        self.settings.probation_window_sec.unwrap_or(self.release.document.probation.window_sec)
+        self.settings
+            .probation_window_sec
+            .unwrap_or(self.release.document.probation.window_sec)
     }
 
     /// Attempts in all.
     pub fn tries(&self) -> u32 {
-        self.settings.probation_tries.unwrap_or(self.release.document.probation.tries)
+        self.settings
+            .probation_tries
+            .unwrap_or(self.release.document.probation.tries)
     }
 }
 
@@ -70,7 +81,13 @@ impl Engine {
             Some(seq) => Some(Deployment::load(&self.roots, seq)?),
             None => None,
         };
-        Ok(Considered { release, settings, services, parameters, present })
+        Ok(Considered {
+            release,
+            settings,
+            services,
+            parameters,
+            present,
+        })
     }
 
     /// Refuses a release that failed here before.
@@ -89,7 +106,10 @@ impl Engine {
     pub(super) async fn check_host(&self, considered: &Considered, store: u64) -> Result<Vec<String>> {
         let lacking = self.ports.host.lacking(&considered.requires()).await?;
         if !lacking.required.is_empty() {
-            let text = format!("this host lacks what the release needs: {}", lacking.required.join("; "));
+            let text = format!(
+                "this host lacks what the release needs: {}",
+                lacking.required.join("; ")
+            );
             return Err(AgentError::verification(text));
         }
         let free = self.ports.host.free_space(&self.roots.state)?;
@@ -106,11 +126,16 @@ impl Engine {
 
     /// What is wrong with the way back to a deployment; empty if it is open.
     pub(super) fn way_back(&self, present: Option<&Deployment>) -> Result<Vec<String>> {
-        let Some(present) = present else { return Ok(Vec::new()) };
+        let Some(present) = present else {
+            return Ok(Vec::new());
+        };
         let mut notes = Vec::new();
         for (name, service) in &present.document.services {
             if self.ports.images.facts(&service.manifest)?.is_none() {
-                notes.push(format!("image {} of service {name} is not in the store", service.manifest));
+                notes.push(format!(
+                    "image {} of service {name} is not in the store",
+                    service.manifest
+                ));
             }
             let digest = present.bundle(name).join("digest");
             let text = std::fs::read_to_string(&digest).unwrap_or_default();
@@ -126,7 +151,9 @@ impl Engine {
         let mut services = BTreeMap::new();
         for name in &considered.services {
             let Some(image) = self.image_of(considered, name)? else {
-                return Err(AgentError::other(format!("the image of service {name} is not in the store")));
+                return Err(AgentError::other(format!(
+                    "the image of service {name} is not in the store"
+                )));
             };
             services.insert(name.clone(), self.render_one(considered, name, &image)?);
         }
@@ -138,12 +165,20 @@ impl Engine {
             created: self.ports.clock.now(),
             previous: considered.present.as_ref().map(|p| p.seq),
             reason,
-            services: services.iter().map(|(name, s)| (name.clone(), s.deployed.clone())).collect(),
+            services: services
+                .iter()
+                .map(|(name, s)| (name.clone(), s.deployed.clone()))
+                .collect(),
             parameters: considered.parameters.clone(),
             operator: considered.settings.parameters.clone(),
         };
         let node = considered.settings.document.to_string();
-        Ok(Staging { document, release: considered.release.bytes.clone(), node, services })
+        Ok(Staging {
+            document,
+            release: considered.release.bytes.clone(),
+            node,
+            services,
+        })
     }
 
     fn render_one(
@@ -153,7 +188,9 @@ impl Engine {
         image: &ImageFacts,
     ) -> Result<crate::deployment::RenderedService> {
         let Some(definition) = considered.release.document.services.get(name) else {
-            return Err(AgentError::config(format!("service {name} is not in the release")));
+            return Err(AgentError::config(format!(
+                "service {name} is not in the release"
+            )));
         };
         let facts = self.ports.host.facts()?;
         let inputs = NodeInputs {
@@ -167,7 +204,10 @@ impl Engine {
 
     fn image_of(&self, considered: &Considered, service: &str) -> Result<Option<ImageFacts>> {
         let document = &considered.release.document;
-        let binding = document.services.get(service).and_then(|d| document.images.get(&d.image));
+        let binding = document
+            .services
+            .get(service)
+            .and_then(|d| document.images.get(&d.image));
         match binding {
             Some(binding) => self.ports.images.facts(&binding.digest),
             None => Ok(None),
@@ -176,13 +216,20 @@ impl Engine {
 
     /// A deployment with this content that was staged earlier and not run yet.
     pub(super) fn staged_before(&self, staging: &Staging, present: Option<Seq>) -> Result<Option<Seq>> {
-        let Some(seq) = list(&self.roots)?.pop().filter(|seq| Some(*seq) > present) else { return Ok(None) };
-        let Ok(found) = Deployment::load(&self.roots, seq) else { return Ok(None) };
+        let Some(seq) = list(&self.roots)?.pop().filter(|seq| Some(*seq) > present) else {
+            return Ok(None);
+        };
+        let Ok(found) = Deployment::load(&self.roots, seq) else {
+            return Ok(None);
+        };
         let same = found.document.release.digest == staging.document.release.digest
             && found.document.services == staging.document.services
             && found.document.parameters == staging.document.parameters
             && found.document.previous == staging.document.previous
-            && staging.services.iter().all(|(name, s)| found.units.get(name) == Some(&s.unit.text));
+            && staging
+                .services
+                .iter()
+                .all(|(name, s)| found.units.get(name) == Some(&s.unit.text));
         Ok(same.then_some(seq))
     }
 
@@ -197,25 +244,67 @@ impl Engine {
                 Some(image) => Some(self.render_one(considered, name, &image)?),
                 None => None,
             };
-            let Some(definition) = document.services.get(name) else { continue };
-            let manifest = document.images.get(&definition.image).map(|b| b.digest.to_string()).unwrap_or_default();
+            let Some(definition) = document.services.get(name) else {
+                continue;
+            };
+            let manifest = document
+                .images
+                .get(&definition.image)
+                .map(|b| b.digest.to_string())
+                .unwrap_or_default();
             let old = present.and_then(|p| {
-                Some((p.release.services.get(name)?, p.document.services.get(name)?.manifest.to_string()))
+                Some((
+                    p.release.services.get(name)?,
+                    p.document.services.get(name)?.manifest.to_string(),
+                ))
             });
             let configured = present.is_some_and(|p| p.document.parameters != considered.parameters);
-            let files = if configured { vec!["files/".to_owned()] } else { Vec::new() };
-            let reason = plan::reason(old.as_ref().map(|(d, i)| (*d, i.as_str())), (definition, &manifest), &files);
+            let files = if configured {
+                vec!["files/".to_owned()]
+            } else {
+                Vec::new()
+            };
+            let reason = plan::reason(
+                old.as_ref().map(|(d, i)| (*d, i.as_str())),
+                (definition, &manifest),
+                &files,
+            );
             let digest = rendered.map(|r| r.deployed.digest).unwrap_or_default();
-            wanted.insert(name.clone(), Wanted { digest, reason, disruption: definition.disruption });
+            wanted.insert(
+                name.clone(),
+                Wanted {
+                    digest,
+                    reason,
+                    disruption: definition.disruption,
+                },
+            );
         }
         let leaving = present
             .map(|p| {
-                let disruption = |n: &String| p.release.services.get(n).map(|d| d.disruption).unwrap_or_default();
-                p.document.services.keys().map(|n| (n.clone(), disruption(n))).collect()
+                let disruption = |n: &String| {
+                    p.release
+                        .services
+                        .get(n)
+                        .map(|d| d.disruption)
+                        .unwrap_or_default()
+                };
+                p.document
+                    .services
+                    .keys()
+                    .map(|n| (n.clone(), disruption(n)))
+                    .collect()
             })
             .unwrap_or_default();
-        let all = names(present).into_iter().chain(considered.services.iter().cloned()).collect();
-        let observed = self.look(&all).await?.iter().map(|(name, s)| (name.clone(), s.observed())).collect();
+        let all = names(present)
+            .into_iter()
+            .chain(considered.services.iter().cloned())
+            .collect();
+        let observed = self
+            .look(&all)
+            .await?
+            .iter()
+            .map(|(name, s)| (name.clone(), s.observed()))
+            .collect();
         Ok(plan::actions(&considered.services, &wanted, &leaving, &observed))
     }
 
@@ -233,7 +322,11 @@ impl Engine {
     /// The plan as the operator sees it.
     pub(super) async fn plan_of(&self, considered: &Considered) -> Result<Plan> {
         let services = self.planned(considered).await?;
-        let cost = self.ports.images.cost(&considered.settings, &considered.release, &considered.images()).await?;
+        let cost = self
+            .ports
+            .images
+            .cost(&considered.settings, &considered.release, &considered.images())
+            .await?;
         let mut warnings = Vec::new();
         match self.check_host(considered, cost.store).await {
             Ok(optional) => warnings.extend(optional),
@@ -254,7 +347,10 @@ impl Engine {
             gates: planned_gates(considered, &services),
             services,
             probation_sec: considered.window_sec(),
-            way_back: WayBack { open: notes.is_empty() && considered.present.is_some(), notes },
+            way_back: WayBack {
+                open: notes.is_empty() && considered.present.is_some(),
+                notes,
+            },
             warnings,
         })
     }
@@ -263,7 +359,9 @@ impl Engine {
 fn planned_gates(considered: &Considered, services: &[PlannedService]) -> Vec<PlannedGate> {
     let mut gates = Vec::new();
     for service in services {
-        let Some(definition) = considered.release.document.services.get(&service.name) else { continue };
+        let Some(definition) = considered.release.document.services.get(&service.name) else {
+            continue;
+        };
         let changes = service.action != Action::Keep;
         for gate in &definition.gates {
             if changes || gate.when.contains(&When::Probation) {
@@ -281,23 +379,34 @@ fn planned_gates(considered: &Considered, services: &[PlannedService]) -> Vec<Pl
 /// The services that this node runs, in start order.
 fn chosen_services(release: &TrustedRelease, settings: &Settings) -> Result<Vec<String>> {
     let all = &release.document.services;
-    let origin = |key: &str| settings.origin(key).map(|p| format!(" (set in {})", p.display())).unwrap_or_default();
+    let origin = |key: &str| {
+        settings
+            .origin(key)
+            .map(|p| format!(" (set in {})", p.display()))
+            .unwrap_or_default()
+    };
     if let Some(unknown) = settings.services.iter().flatten().find(|s| !all.contains_key(*s)) {
         let text = format!("service {unknown} is not in the release{}", origin("services"));
         return Err(AgentError::config(text));
     }
     if let Some(unknown) = settings.overrides.keys().find(|s| !all.contains_key(*s)) {
-        return Err(AgentError::config(format!("overrides.{unknown}: the release has no such service")));
+        return Err(AgentError::config(format!(
+            "overrides.{unknown}: the release has no such service"
+        )));
     }
     let chosen = all
         .iter()
         .filter(|(name, _)| settings.services.as_ref().is_none_or(|s| s.contains(name)))
         .map(|(name, d)| (name.clone(), d.clone()))
         .collect();
-    plan::start_order(&chosen).map_err(|e| AgentError::config("the services can't be put in order").because(e))
+    plan::start_order(&chosen)
+        .map_err(|e| AgentError::config("the services can't be put in order").because(e))
 }
 
-fn resolve_parameters(release: &TrustedRelease, settings: &Settings) -> Result<BTreeMap<String, serde_json::Value>> {
+fn resolve_parameters(
+    release: &TrustedRelease,
+    settings: &Settings,
+) -> Result<BTreeMap<String, serde_json::Value>> {
     parameters::resolve(&release.document.parameters, &settings.parameters).map_err(|errors| {
         let origin = |e: &ParameterError| match e {
             ParameterError::Unknown { name, .. } | ParameterError::Type { name, .. } => settings
@@ -313,7 +422,11 @@ fn resolve_parameters(release: &TrustedRelease, settings: &Settings) -> Result<B
 
 /// The images of all deployments that a set of numbers names.
 pub(super) fn images_of(deployments: &[Deployment]) -> BTreeSet<node_images::digest::Digest> {
-    deployments.iter().flat_map(|d| d.document.services.values()).map(|s: &DeployedService| s.manifest).collect()
+    deployments
+        .iter()
+        .flat_map(|d| d.document.services.values())
+        .map(|s: &DeployedService| s.manifest)
+        .collect()
 }
 
 /// Services of a deployment in start order; by name where the order can't be found.

@@ -75,7 +75,9 @@ impl Transaction {
                 "{} has format {format}, this version knows up to {FORMAT}",
                 path.display()
             ))),
-            Some(_) | None => serde_json::from_value(value).map(Some).map_err(|e| damaged().because(e)),
+            Some(_) | None => serde_json::from_value(value)
+                .map(Some)
+                .map_err(|e| damaged().because(e)),
         }
     }
 
@@ -84,7 +86,8 @@ impl Transaction {
     /// # Errors
     /// No space, or the disk refused the write.
     pub fn save(&self, roots: &Roots, _lock: &Locked) -> Result<()> {
-        let bytes = serde_json::to_vec_pretty(self).map_err(|e| AgentError::other("can't write the journal").because(e))?;
+        let bytes = serde_json::to_vec_pretty(self)
+            .map_err(|e| AgentError::other("can't write the journal").because(e))?;
         durable::write_file(&roots.transaction(), &bytes, 0o644)
             .map_err(|e| AgentError::from_leaf(Kind::Other, "can't write the journal", e))
     }
@@ -116,9 +119,9 @@ impl Transaction {
             (Phase::Blessed, _) => Ok(State::Blessed(m)),
             (Phase::Reverting, Some(setback)) => Ok(State::Reverting(m, setback.clone())),
             (Phase::Reverting, None)
-            | (Phase::Idle | Phase::Fetching | Phase::Verified | Phase::Staged, _) => {
-                Err(AgentError::other(format!("the journal says {}, which is never journalled", self.phase)))
-            }
+            | (Phase::Idle | Phase::Fetching | Phase::Verified | Phase::Staged, _) => Err(AgentError::other(
+                format!("the journal says {}, which is never journalled", self.phase),
+            )),
         }
     }
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use super::Engine;
 use super::consider::images_of;
 use super::journal::Transaction;
-use super::Engine;
 use crate::api::{CheckResult, DoctorCheck, DoctorReport, FsckFinding, FsckReport, GcReport};
 use crate::config;
 use crate::deployment::{Deployment, Seq, current, list};
@@ -37,7 +37,10 @@ impl Engine {
     fn named(&self, seq: Option<Seq>) -> Result<Seq> {
         match seq.or(current(&self.roots)?) {
             Some(seq) if list(&self.roots)?.contains(&seq) => Ok(seq),
-            Some(seq) => Err(AgentError::new(Kind::Usage, format!("there is no deployment {seq} on this node"))),
+            Some(seq) => Err(AgentError::new(
+                Kind::Usage,
+                format!("there is no deployment {seq} on this node"),
+            )),
             None => Err(AgentError::new(Kind::Usage, "this node runs no release yet")),
         }
     }
@@ -51,8 +54,11 @@ impl Engine {
         let settings = config::load(&self.roots)?;
         let all = list(&self.roots)?;
         let kept = kept(&all, &self.roots_of_gc()?, settings.keep);
-        let keep: Vec<Deployment> =
-            all.iter().filter(|s| kept.contains(s)).map(|s| Deployment::load(&self.roots, *s)).collect::<Result<_>>()?;
+        let keep: Vec<Deployment> = all
+            .iter()
+            .filter(|s| kept.contains(s))
+            .map(|s| Deployment::load(&self.roots, *s))
+            .collect::<Result<_>>()?;
         let drop: Vec<Seq> = all.into_iter().filter(|s| !kept.contains(s)).collect();
         if !dry_run {
             for seq in &drop {
@@ -110,7 +116,9 @@ impl Engine {
                     }
                     report.findings.extend(damaged_bundles(&deployment)?);
                 }
-                Err(e) => report.findings.push(finding(format!("deployment {seq}"), e.chain(), Vec::new())),
+                Err(e) => report
+                    .findings
+                    .push(finding(format!("deployment {seq}"), e.chain(), Vec::new())),
             }
         }
         Ok(report)
@@ -123,24 +131,47 @@ impl Engine {
     pub async fn doctor(&self) -> Result<DoctorReport> {
         let mut checks = Vec::new();
         let settings = config::load(&self.roots);
-        checks.push(verdict("configuration", settings.as_ref().map(|_| "can be read".into())));
+        checks.push(verdict(
+            "configuration",
+            settings.as_ref().map(|_| "can be read".into()),
+        ));
         if let Ok(settings) = &settings {
             let trust = self.ports.images.trust(settings);
-            let message = if trust.warnings.is_empty() { "releases have to be signed".into() } else { trust.warnings.join("; ") };
-            let result = if trust.warnings.is_empty() { CheckResult::Ok } else { CheckResult::Warning };
-            checks.push(DoctorCheck { name: "trust".into(), result, message, hint: None });
+            let message = if trust.warnings.is_empty() {
+                "releases have to be signed".into()
+            } else {
+                trust.warnings.join("; ")
+            };
+            let result = if trust.warnings.is_empty() {
+                CheckResult::Ok
+            } else {
+                CheckResult::Warning
+            };
+            checks.push(DoctorCheck {
+                name: "trust".into(),
+                result,
+                message,
+                hint: None,
+            });
         }
         checks.push(match Transaction::load(&self.roots) {
             Ok(None) => verdict("transaction", Ok::<_, &AgentError>("none is open".into())),
             Ok(Some(t)) => DoctorCheck {
                 name: "transaction".into(),
                 result: CheckResult::Failed,
-                message: format!("the {} to deployment {} is open ({})", t.movement.kind, t.movement.to, t.phase),
+                message: format!(
+                    "the {} to deployment {} is open ({})",
+                    t.movement.kind, t.movement.to, t.phase
+                ),
                 hint: Some("`nodectl recover` finishes it or goes back".into()),
             },
             Err(e) => verdict("transaction", Err(&e)),
         });
-        let space = self.ports.host.free_space(&self.roots.state).map(|b| format!("{} MiB are free", b >> 20));
+        let space = self
+            .ports
+            .host
+            .free_space(&self.roots.state)
+            .map(|b| format!("{} MiB are free", b >> 20));
         checks.push(verdict("space", space.as_ref().map(Clone::clone)));
         if let Some(seq) = current(&self.roots)? {
             checks.extend(self.check_deployment(seq).await);
@@ -153,7 +184,10 @@ impl Engine {
             Ok(deployment) => deployment,
             Err(e) => return vec![verdict("deployment", Err(&e))],
         };
-        let mut checks = vec![verdict("deployment", Ok::<_, &AgentError>(format!("{seq} can be read")))];
+        let mut checks = vec![verdict(
+            "deployment",
+            Ok::<_, &AgentError>(format!("{seq} can be read")),
+        )];
         for (name, definition) in &deployment.release.services {
             let lacking = self.ports.host.lacking(&definition.requires).await;
             let missing = match &lacking {
@@ -161,7 +195,10 @@ impl Engine {
                 Ok(l) => Err(AgentError::other(l.required.join("; "))),
                 Err(e) => Err(AgentError::other(e.chain())),
             };
-            checks.push(verdict(&format!("service {name}"), missing.as_ref().map(Clone::clone)));
+            checks.push(verdict(
+                &format!("service {name}"),
+                missing.as_ref().map(Clone::clone),
+            ));
         }
         checks
     }
@@ -169,13 +206,22 @@ impl Engine {
 
 /// Which deployments stay: the roots, and the newest `keep` of the rest. Pure.
 fn kept(all: &[Seq], roots: &BTreeSet<Seq>, keep: u32) -> BTreeSet<Seq> {
-    let rest = all.iter().rev().filter(|s| !roots.contains(s)).take(usize::try_from(keep).unwrap_or(usize::MAX));
+    let rest = all
+        .iter()
+        .rev()
+        .filter(|s| !roots.contains(s))
+        .take(usize::try_from(keep).unwrap_or(usize::MAX));
     roots.iter().chain(rest).copied().collect()
 }
 
 fn verdict(name: &str, result: std::result::Result<String, &AgentError>) -> DoctorCheck {
     match result {
-        Ok(message) => DoctorCheck { name: name.into(), result: CheckResult::Ok, message, hint: None },
+        Ok(message) => DoctorCheck {
+            name: name.into(),
+            result: CheckResult::Ok,
+            message,
+            hint: None,
+        },
         Err(e) => DoctorCheck {
             name: name.into(),
             result: CheckResult::Failed,
@@ -186,15 +232,23 @@ fn verdict(name: &str, result: std::result::Result<String, &AgentError>) -> Doct
 }
 
 fn finding(subject: String, problem: String, services: Vec<String>) -> FsckFinding {
-    FsckFinding { subject, problem, images: Vec::new(), services, repaired: false }
+    FsckFinding {
+        subject,
+        problem,
+        images: Vec::new(),
+        services,
+        repaired: false,
+    }
 }
 
 /// Names the services of the current deployment that use a broken image.
 fn name_services(report: &mut FsckReport, deployment: &Deployment) {
     for finding in &mut report.findings {
         let uses = deployment.document.services.iter();
-        finding.services =
-            uses.filter(|(_, s)| finding.images.contains(&s.manifest.to_string())).map(|(n, _)| n.clone()).collect();
+        finding.services = uses
+            .filter(|(_, s)| finding.images.contains(&s.manifest.to_string()))
+            .map(|(n, _)| n.clone())
+            .collect();
     }
 }
 
@@ -208,7 +262,11 @@ fn damaged_bundles(deployment: &Deployment) -> Result<Vec<FsckFinding>> {
             Ok(_) => "its files are not what its digest says".to_owned(),
             Err(e) => e.chain(),
         };
-        findings.push(finding(deployment.bundle(name).display().to_string(), problem, vec![name.clone()]));
+        findings.push(finding(
+            deployment.bundle(name).display().to_string(),
+            problem,
+            vec![name.clone()],
+        ));
     }
     Ok(findings)
 }
@@ -224,7 +282,11 @@ mod tests {
         let roots = seqs(&[6, 2]).into_iter().collect();
         let table: [(u32, &[u64]); 3] = [(0, &[2, 6]), (1, &[2, 5, 6]), (9, &[1, 2, 3, 4, 5, 6])];
         for (keep, expected) in table {
-            assert_eq!(kept(&all, &roots, keep), seqs(expected).into_iter().collect(), "{keep}");
+            assert_eq!(
+                kept(&all, &roots, keep),
+                seqs(expected).into_iter().collect(),
+                "{keep}"
+            );
         }
     }
 }

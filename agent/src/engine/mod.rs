@@ -9,6 +9,7 @@ mod consider;
 mod journal;
 mod maintenance;
 mod observe;
+mod operation;
 mod outcome;
 mod probation;
 mod recover;
@@ -67,7 +68,9 @@ impl Engine {
                     .because(e)
                     .hint("wait for it, or watch it with `nodectl events`")
             }
-            node_images::error::LockError::Io { .. } => AgentError::from_leaf(Kind::Other, "can't take the node lock", e),
+            node_images::error::LockError::Io { .. } => {
+                AgentError::from_leaf(Kind::Other, "can't take the node lock", e)
+            }
         })
     }
 

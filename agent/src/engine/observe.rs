@@ -45,5 +45,8 @@ impl Engine {
 
 /// Names of the services of these deployments.
 pub(super) fn names<'a>(deployments: impl IntoIterator<Item = &'a Deployment>) -> BTreeSet<String> {
-    deployments.into_iter().flat_map(|d| d.document.services.keys().cloned()).collect()
+    deployments
+        .into_iter()
+        .flat_map(|d| d.document.services.keys().cloned())
+        .collect()
 }

@@ -30,7 +30,11 @@ impl Run<'_> {
             (None, None, Some(e)) => Some(e.chain()),
             (None, None, None) => None,
         };
-        entry.journal = self.failure.as_ref().map(|f| f.journal.clone()).unwrap_or_default();
+        entry.journal = self
+            .failure
+            .as_ref()
+            .map(|f| f.journal.clone())
+            .unwrap_or_default();
         if let Err(e) = history::record(&self.engine.roots, &entry) {
             self.reporter.warn(e.chain());
         }
@@ -54,12 +58,19 @@ impl Run<'_> {
         let back = now.map_or("an empty node".to_owned(), |seq| format!("deployment {seq}"));
         let message = if rolled_back {
             let why = entry.reason.as_deref().unwrap_or("it did not hold");
-            format!("{} of {} {} failed, back on {back}: {why}", entry.kind, release.name, release.version)
+            format!(
+                "{} of {} {} failed, back on {back}: {why}",
+                entry.kind, release.name, release.version
+            )
         } else {
             format!("now on deployment {to}, {} {}", release.name, release.version)
         };
         Ok(Outcome {
-            kind: if rolled_back { OutcomeKind::RolledBack } else { OutcomeKind::Done },
+            kind: if rolled_back {
+                OutcomeKind::RolledBack
+            } else {
+                OutcomeKind::Done
+            },
             from: self.journal.movement.from,
             current: now,
             to: Some(to),

@@ -46,7 +46,10 @@ impl Engine {
             if let Err(why) = answer
                 && gate.scope == Scope::Local
             {
-                return Ok(Some(self.failure(&definition.name, format!("gate {:?}: {why}", gate.name)).await));
+                return Ok(Some(
+                    self.failure(&definition.name, format!("gate {:?}: {why}", gate.name))
+                        .await,
+                ));
             }
         }
         Ok(None)
@@ -81,7 +84,11 @@ impl Engine {
         }
     }
 
-    async fn ask_if_due(&self, watched: &mut Watched<'_>, reporter: &Reporter) -> Result<Option<ServiceFailure>> {
+    async fn ask_if_due(
+        &self,
+        watched: &mut Watched<'_>,
+        reporter: &Reporter,
+    ) -> Result<Option<ServiceFailure>> {
         let now = self.ports.clock.monotonic();
         if now < watched.due {
             return Ok(None);
@@ -133,7 +140,10 @@ impl Engine {
             let reason = if !now.active {
                 format!("it is no longer up ({})", now.result)
             } else if now.restarts > before.restarts {
-                format!("it crashed and was restarted {} times", now.restarts - before.restarts)
+                format!(
+                    "it crashed and was restarted {} times",
+                    now.restarts - before.restarts
+                )
             } else if now.main_pid != before.main_pid {
                 "its main process was replaced".to_owned()
             } else {
@@ -153,7 +163,13 @@ fn probation_gates(deployment: &Deployment, now: Duration) -> Vec<Watched<'_>> {
         .iter()
         .filter(|(name, _)| chosen(name))
         .flat_map(|(name, d)| d.gates_at(When::Probation).map(move |gate| (name, gate)))
-        .map(|(service, gate)| Watched { service, gate, due: now, failures: 0, passed: false })
+        .map(|(service, gate)| Watched {
+            service,
+            gate,
+            due: now,
+            failures: 0,
+            passed: false,
+        })
         .collect()
 }
 

@@ -1,9 +1,9 @@
 //! What becomes of a transaction that was interrupted.
 
+use super::Engine;
 use super::journal::{Claim, Claimant, Transaction};
 use super::report::{EventSink, Reporter};
 use super::run::Run;
-use super::Engine;
 use crate::api::{EventKind, HistoryEntry, OperationResult, Outcome, OutcomeKind};
 use crate::deployment::current;
 use crate::error::{AgentError, Result};
@@ -29,17 +29,29 @@ impl Engine {
     pub async fn recover(&self, boot: bool, sink: EventSink) -> Result<Outcome> {
         let lock = self.lock()?;
         let reporter = Reporter::new(sink, self.ports.clock.clone());
-        let Some(mut journal) = Transaction::load(&self.roots)? else { return self.nothing_open() };
+        let Some(mut journal) = Transaction::load(&self.roots)? else {
+            return self.nothing_open();
+        };
         let boot_id = self.ports.host.boot_id()?;
-        let taken = journal.claim == Claim { boot_id: boot_id.clone(), by: Claimant::Boot };
-        let resumed = Event::Resumed { current: current(&self.roots)?, attempt: boot || !taken };
-        let (state, effects) =
-            next(journal.state()?, resumed).map_err(|e| AgentError::other("the transaction lost its way").because(e))?;
+        let taken = journal.claim
+            == Claim {
+                boot_id: boot_id.clone(),
+                by: Claimant::Boot,
+            };
+        let resumed = Event::Resumed {
+            current: current(&self.roots)?,
+            attempt: boot || !taken,
+        };
+        let (state, effects) = next(journal.state()?, &resumed)
+            .map_err(|e| AgentError::other("the transaction lost its way").because(e))?;
         let by = if boot { Claimant::Boot } else { Claimant::Engine };
         journal.claim = Claim { boot_id, by };
         journal.follow(&state);
         reporter.tell(EventKind::Begin {
-            message: format!("resuming the {} to deployment {}", journal.movement.kind, journal.movement.to),
+            message: format!(
+                "resuming the {} to deployment {}",
+                journal.movement.kind, journal.movement.to
+            ),
         });
         if boot {
             return self.settle_for_boot(&lock, journal, &state, effects).await;
@@ -49,9 +61,14 @@ impl Engine {
         let mut run = Run::new(self, &lock, &reporter, journal);
         let end = run.drive(state, effects).await?;
         let elapsed = self.ports.clock.monotonic().saturating_sub(begun).as_millis();
-        let outcome = run.finish(end, entry, u64::try_from(elapsed).unwrap_or(u64::MAX)).await;
+        let outcome = run
+            .finish(end, entry, u64::try_from(elapsed).unwrap_or(u64::MAX))
+            .await;
         let (exit_code, message) = match &outcome {
-            Ok(o) => (if o.kind == OutcomeKind::RolledBack { 70 } else { 0 }, o.message.clone()),
+            Ok(o) => (
+                if o.kind == OutcomeKind::RolledBack { 70 } else { 0 },
+                o.message.clone(),
+            ),
             Err(e) => (e.exit_code() as u8, e.chain()),
         };
         reporter.tell(EventKind::End { exit_code, message });
@@ -85,11 +102,20 @@ impl Engine {
         }
         let m = &journal.movement;
         let message = match state {
-            State::Reverting(_, setback) => format!("going back before the services start: {}", setback.reason),
-            _ => format!("deployment {} gets another try, {} left after it", m.to, m.tries_left),
+            State::Reverting(_, setback) => {
+                format!("going back before the services start: {}", setback.reason)
+            }
+            _ => format!(
+                "deployment {} gets another try, {} left after it",
+                m.to, m.tries_left
+            ),
         };
         Ok(Outcome {
-            kind: if matches!(state, State::Reverting(..)) { OutcomeKind::RolledBack } else { OutcomeKind::Done },
+            kind: if matches!(state, State::Reverting(..)) {
+                OutcomeKind::RolledBack
+            } else {
+                OutcomeKind::Done
+            },
             from: m.from,
             current: current(&self.roots)?,
             to: Some(m.to),
@@ -118,7 +144,9 @@ impl Engine {
 
     /// The history's entry of a transaction, also where the history was lost.
     fn entry_of(&self, journal: &Transaction) -> Result<HistoryEntry> {
-        let known = history::read(&self.roots)?.into_iter().find(|e| e.id == journal.id);
+        let known = history::read(&self.roots)?
+            .into_iter()
+            .find(|e| e.id == journal.id);
         Ok(known.unwrap_or_else(|| HistoryEntry {
             id: journal.id.clone(),
             kind: journal.movement.kind,

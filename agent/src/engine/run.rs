@@ -5,11 +5,11 @@ use std::time::Duration;
 use node_images::durable;
 use node_images::store::Locked;
 
+use super::Engine;
 use super::activate::{Switch, Switched, Way};
 use super::journal::Transaction;
 use super::report::Reporter;
 use super::snapshot::Snapshots;
-use super::Engine;
 use crate::api::{PlannedService, ServiceFailure};
 use crate::deployment::{Deployment, Seq, current};
 use crate::error::{AgentError, Kind, Result};
@@ -35,7 +35,16 @@ pub(super) struct Run<'a> {
 
 impl<'a> Run<'a> {
     pub fn new(engine: &'a Engine, lock: &'a Locked, reporter: &'a Reporter, journal: Transaction) -> Self {
-        Run { engine, lock, reporter, journal, failure: None, error: None, committed: false, services: Vec::new() }
+        Run {
+            engine,
+            lock,
+            reporter,
+            journal,
+            failure: None,
+            error: None,
+            committed: false,
+            services: Vec::new(),
+        }
     }
 
     /// Goes on from a state until nothing is left to do: `Idle`, or a state that has to wait for
@@ -44,9 +53,11 @@ impl<'a> Run<'a> {
         loop {
             self.reporter.enter(state.phase());
             self.journal.follow(&state);
-            let Some(event) = self.perform_all(&state, effects).await else { return Ok(state) };
-            (state, effects) =
-                next(state, event).map_err(|e| AgentError::other("the transaction lost its way").because(e))?;
+            let Some(event) = self.perform_all(&state, effects).await else {
+                return Ok(state);
+            };
+            (state, effects) = next(state, &event)
+                .map_err(|e| AgentError::other("the transaction lost its way").because(e))?;
         }
     }
 
@@ -132,8 +143,15 @@ impl<'a> Run<'a> {
         match self.switch(target.as_ref(), leaving.as_ref(), Way::Back).await? {
             Ok(_) => Ok(()),
             Err(broken) => {
-                let ServiceFailure { service, reason, journal } = broken.0;
-                Err(AgentError::other(format!("going back failed: service {service}: {reason}")).details(journal))
+                let ServiceFailure {
+                    service,
+                    reason,
+                    journal,
+                } = broken.0;
+                Err(
+                    AgentError::other(format!("going back failed: service {service}: {reason}"))
+                        .details(journal),
+                )
             }
         }
     }
@@ -141,7 +159,16 @@ impl<'a> Run<'a> {
     async fn switch(&self, target: Option<&Deployment>, leaving: Option<&Deployment>, way: Way) -> Switched {
         let snapshots = self.snapshots();
         let (engine, reporter) = (self.engine, self.reporter);
-        Switch { engine, reporter, target, leaving, snapshots: &snapshots, way }.run().await
+        Switch {
+            engine,
+            reporter,
+            target,
+            leaving,
+            snapshots: &snapshots,
+            way,
+        }
+        .run()
+        .await
     }
 
     /// The deployment that is left; one that can't be read has no services to stop.
@@ -161,13 +188,18 @@ impl<'a> Run<'a> {
     }
 
     fn broke(&mut self, failure: ServiceFailure) -> AgentError {
-        let error = AgentError::new(Kind::RolledBack, format!("service {}: {}", failure.service, failure.reason));
+        let error = AgentError::new(
+            Kind::RolledBack,
+            format!("service {}: {}", failure.service, failure.reason),
+        );
         self.failure = Some(failure);
         error
     }
 
     fn reject(&self, state: &State) -> Result<()> {
-        let State::Reverting(_, setback) = state else { return Ok(()) };
+        let State::Reverting(_, setback) = state else {
+            return Ok(());
+        };
         rejected::add(
             &self.engine.roots,
             &Rejected {

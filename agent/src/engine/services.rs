@@ -53,10 +53,16 @@ impl Engine {
             return Err(AgentError::new(Kind::Usage, "this node runs no release yet"));
         };
         let deployment = Deployment::load(&self.roots, seq)?;
-        if let Some(unknown) = services.iter().find(|s| !deployment.document.services.contains_key(*s)) {
+        if let Some(unknown) = services
+            .iter()
+            .find(|s| !deployment.document.services.contains_key(*s))
+        {
             let known: Vec<&str> = deployment.document.services.keys().map(String::as_str).collect();
-            return Err(AgentError::new(Kind::Usage, format!("service {unknown} is not in deployment {seq}"))
-                .hint(format!("its services are {}", known.join(", "))));
+            return Err(AgentError::new(
+                Kind::Usage,
+                format!("service {unknown} is not in deployment {seq}"),
+            )
+            .hint(format!("its services are {}", known.join(", "))));
         }
         for service in services {
             self.one(&deployment, service, verb, &reporter).await?;
@@ -64,23 +70,34 @@ impl Engine {
         Ok(())
     }
 
-    async fn one(&self, deployment: &Deployment, service: &str, verb: Verb, reporter: &Reporter) -> Result<()> {
+    async fn one(
+        &self,
+        deployment: &Deployment,
+        service: &str,
+        verb: Verb,
+        reporter: &Reporter,
+    ) -> Result<()> {
         let Some(definition) = deployment.release.services.get(service) else {
-            return Err(AgentError::other(format!("deployment {} is damaged: {service} has no definition", deployment.seq)));
+            return Err(AgentError::other(format!(
+                "deployment {} is damaged: {service} has no definition",
+                deployment.seq
+            )));
         };
         let unit = unit_of(service);
         let units = &self.ports.units;
         if matches!(verb, Verb::Stop | Verb::Restart) {
             reporter.service(service, "stopping");
             let deadline = definition.unit.timeout_stop_sec.duration() + GRACE;
-            self.must(service, "stopping", units.stop(&unit, deadline).await?).await?;
+            self.must(service, "stopping", units.stop(&unit, deadline).await?)
+                .await?;
             reporter.service(service, "stopped");
         }
         if matches!(verb, Verb::Start | Verb::Restart) {
             reporter.service(service, "starting");
             units.reset_failed(&unit).await?;
             let deadline = definition.unit.timeout_start_sec.duration() + GRACE;
-            self.must(service, "starting", units.start(&unit, deadline).await?).await?;
+            self.must(service, "starting", units.start(&unit, deadline).await?)
+                .await?;
             reporter.service(service, "started");
         }
         Ok(())
@@ -91,7 +108,10 @@ impl Engine {
             Ok(()) => Ok(()),
             Err(result) => {
                 let failure = self.failure(service, String::new()).await;
-                Err(AgentError::other(format!("{doing} service {service} ended with {result}")).details(failure.journal))
+                Err(
+                    AgentError::other(format!("{doing} service {service} ended with {result}"))
+                        .details(failure.journal),
+                )
             }
         }
     }

@@ -33,7 +33,9 @@ struct Saved {
 
 impl Snapshots {
     pub fn of(roots: &Roots, transaction: &str) -> Self {
-        Snapshots { directory: roots.snapshots().join(transaction) }
+        Snapshots {
+            directory: roots.snapshots().join(transaction),
+        }
     }
 
     /// Saves the state of a service, once: a second attempt must not save what the first one's new
@@ -48,7 +50,11 @@ impl Snapshots {
         let mut files = Vec::new();
         for (n, item) in state.iter().enumerate() {
             let metadata = copy(&item.path, &directory.join(n.to_string()))?;
-            files.push(Saved { path: item.path.clone(), restore: item.restore, metadata });
+            files.push(Saved {
+                path: item.path.clone(),
+                restore: item.restore,
+                metadata,
+            });
         }
         durable::sync_filesystem(&directory).map_err(unsaved)?;
         let bytes = serde_json::to_vec_pretty(&Index { files })
@@ -68,7 +74,12 @@ impl Snapshots {
         let saved: Index = serde_json::from_slice(&bytes)
             .map_err(|e| AgentError::other(format!("{} is damaged", index.display())).because(e))?;
         let mut any = false;
-        for (n, file) in saved.files.iter().enumerate().filter(|(_, f)| f.restore == Restore::OnRevert) {
+        for (n, file) in saved
+            .files
+            .iter()
+            .enumerate()
+            .filter(|(_, f)| f.restore == Restore::OnRevert)
+        {
             put_back(file, &directory.join(n.to_string()))?;
             any = true;
         }
@@ -113,7 +124,9 @@ fn put_back(file: &Saved, saved: &Path) -> Result<()> {
     fs::copy(saved, &temporary).map_err(failed)?;
     fs::set_permissions(&temporary, fs::Permissions::from_mode(mode)).map_err(failed)?;
     chown(&temporary, Some(uid), Some(gid)).map_err(failed)?;
-    fs::File::open(&temporary).and_then(|f| f.sync_all()).map_err(failed)?;
+    fs::File::open(&temporary)
+        .and_then(|f| f.sync_all())
+        .map_err(failed)?;
     durable::rename_dir(&temporary, &file.path)
         .map_err(|e| AgentError::from_leaf(Kind::Other, "can't restore state on the way back", e))
 }
@@ -129,7 +142,10 @@ mod tests {
         let (old, new) = (base.path().join("conf.db"), base.path().join("journal"));
         fs::write(&old, "before").unwrap();
         fs::set_permissions(&old, fs::Permissions::from_mode(0o640)).unwrap();
-        let state = |path: &Path, restore| StatePath { path: path.to_owned(), restore };
+        let state = |path: &Path, restore| StatePath {
+            path: path.to_owned(),
+            restore,
+        };
         let items = [state(&old, Restore::OnRevert), state(&new, Restore::OnRevert)];
         let snapshots = Snapshots::of(&roots, "t1");
         assert!(!snapshots.restore("s").unwrap());

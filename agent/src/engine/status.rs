@@ -1,9 +1,9 @@
 //! What the node runs, without the lock.
 
+use super::Engine;
 use super::consider::shown_order;
 use super::journal::Transaction;
 use super::observe::{Seen, names};
-use super::Engine;
 use crate::api::{DeploymentEntry, HistoryEntry, ServiceState, ServiceStatus, Status, TransactionStatus};
 use crate::config;
 use crate::deployment::{Deployment, current, list};
@@ -35,7 +35,10 @@ impl Engine {
             tries_left: t.movement.tries_left,
             started: t.started,
         });
-        let healthy = transaction.is_none() && services.iter().all(|s| s.up_to_date && s.state == ServiceState::Running);
+        let healthy = transaction.is_none()
+            && services
+                .iter()
+                .all(|s| s.up_to_date && s.state == ServiceState::Running);
         Ok(Status {
             deployment: present.as_ref().map(|d| d.seq),
             release: present.as_ref().map(|d| d.document.release.clone()),
@@ -45,7 +48,13 @@ impl Engine {
             deployments: self.deployments()?,
             pinned: pins::all(&self.roots)?,
             rejected: rejected::all(&self.roots)?,
-            in_use_trees: self.ports.images.in_use()?.iter().map(ToString::to_string).collect(),
+            in_use_trees: self
+                .ports
+                .images
+                .in_use()?
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             trust: self.ports.images.trust(&settings),
             healthy,
         })
@@ -56,7 +65,12 @@ impl Engine {
         let status = |name: String| {
             let wanted = deployment.document.services.get(&name)?;
             let seen = seen.get(&name).cloned().unwrap_or_default();
-            Some(service_status(name, wanted.digest.clone(), wanted.manifest.to_string(), seen))
+            Some(service_status(
+                name,
+                wanted.digest.clone(),
+                wanted.manifest.to_string(),
+                seen,
+            ))
         };
         Ok(shown_order(deployment).into_iter().filter_map(status).collect())
     }
@@ -65,7 +79,9 @@ impl Engine {
     fn deployments(&self) -> Result<Vec<DeploymentEntry>> {
         let present = current(&self.roots)?;
         let pinned = pins::all(&self.roots)?;
-        let entries = list(&self.roots)?.into_iter().filter_map(|seq| Deployment::load(&self.roots, seq).ok());
+        let entries = list(&self.roots)?
+            .into_iter()
+            .filter_map(|seq| Deployment::load(&self.roots, seq).ok());
         Ok(entries
             .map(|d| DeploymentEntry {
                 seq: d.seq,

@@ -9,7 +9,12 @@ use crate::deployment::Seq;
 /// One state of each kind, for enumeration.
 pub fn states() -> Vec<State> {
     let kind = OperationKind::Upgrade;
-    let m = Move { kind, from: Some(Seq(1)), to: Seq(2), tries_left: 1 };
+    let m = Move {
+        kind,
+        from: Some(Seq(1)),
+        to: Seq(2),
+        tries_left: 1,
+    };
     vec![
         State::Idle,
         State::Fetching { kind },
@@ -19,13 +24,24 @@ pub fn states() -> Vec<State> {
         State::Activating(m.clone()),
         State::Probation(m.clone()),
         State::Blessed(m.clone()),
-        State::Reverting(m, Setback { reason: "why".into(), blame: true }),
+        State::Reverting(
+            m,
+            Setback {
+                reason: "why".into(),
+                blame: true,
+            },
+        ),
     ]
 }
 
 /// One event of each kind, fitting [`states`]; `Resumed` in all that make a difference.
 pub fn events() -> Vec<Event> {
-    let m = Move { kind: OperationKind::Upgrade, from: Some(Seq(1)), to: Seq(2), tries_left: 3 };
+    let m = Move {
+        kind: OperationKind::Upgrade,
+        from: Some(Seq(1)),
+        to: Seq(2),
+        tries_left: 3,
+    };
     vec![
         Event::Begun { kind: m.kind },
         Event::Fetched,
@@ -38,9 +54,18 @@ pub fn events() -> Vec<Event> {
         Event::Closed,
         Event::Failed { reason: "why".into() },
         Event::Reverted,
-        Event::Resumed { current: Some(m.to), attempt: true },
-        Event::Resumed { current: Some(m.to), attempt: false },
-        Event::Resumed { current: m.from, attempt: true },
+        Event::Resumed {
+            current: Some(m.to),
+            attempt: true,
+        },
+        Event::Resumed {
+            current: Some(m.to),
+            attempt: false,
+        },
+        Event::Resumed {
+            current: m.from,
+            attempt: true,
+        },
     ]
 }
 
@@ -49,7 +74,7 @@ pub fn dot() -> String {
     let mut edges = BTreeSet::new();
     for (rank, state) in states().into_iter().enumerate() {
         for event in events() {
-            if let Ok((to, _)) = next(state.clone(), event.clone()) {
+            if let Ok((to, _)) = next(state.clone(), &event) {
                 edges.insert((rank, state.phase(), to.phase(), event.name()));
             }
         }
@@ -68,6 +93,11 @@ mod tests {
     fn the_published_diagram_is_current() {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/state-machine.dot");
         let published = std::fs::read_to_string(path).unwrap_or_default();
-        assert_eq!(published, super::dot(), "docs/state-machine.dot has to be:\n{}", super::dot());
+        assert_eq!(
+            published,
+            super::dot(),
+            "docs/state-machine.dot has to be:\n{}",
+            super::dot()
+        );
     }
 }

@@ -27,7 +27,7 @@ fn every_event_in_every_state() {
         assert_eq!(state.phase().to_string(), name);
         let got: Vec<String> = events()
             .into_iter()
-            .map(|event| match next(state.clone(), event) {
+            .map(|event| match next(state.clone(), &event) {
                 Ok((to, _)) => to.phase().to_string()[..2].to_owned(),
                 Err(illegal) => {
                     assert_eq!(illegal.phase, state.phase());
@@ -40,12 +40,21 @@ fn every_event_in_every_state() {
 }
 
 fn m(kind: OperationKind, from: Option<Seq>, tries_left: u32) -> Move {
-    Move { kind, from, to: Seq(2), tries_left }
+    Move {
+        kind,
+        from,
+        to: Seq(2),
+        tries_left,
+    }
 }
 
 #[test]
 fn a_try_is_journalled_before_the_attempt() {
-    let (state, effects) = next(State::Armed(m(OperationKind::Upgrade, None, 3)), Event::Committed).unwrap();
+    let (state, effects) = next(
+        State::Armed(m(OperationKind::Upgrade, None, 3)),
+        &Event::Committed,
+    )
+    .unwrap();
     assert_eq!(state, State::Activating(m(OperationKind::Upgrade, None, 2)));
     assert_eq!(effects, [Effect::Journal, Effect::Activate(Seq(2))]);
 }
@@ -53,11 +62,20 @@ fn a_try_is_journalled_before_the_attempt() {
 #[test]
 fn the_last_try_used_up_leads_back() {
     for state in [State::Activating, State::Probation] {
-        let event = Event::Resumed { current: Some(Seq(2)), attempt: true };
-        let (state, effects) = next(state(m(OperationKind::Upgrade, Some(Seq(1)), 0)), event).unwrap();
+        let event = Event::Resumed {
+            current: Some(Seq(2)),
+            attempt: true,
+        };
+        let (state, effects) = next(state(m(OperationKind::Upgrade, Some(Seq(1)), 0)), &event).unwrap();
         assert_eq!(state.phase(), Phase::Reverting);
         let back = Some(Seq(1));
-        let expected = [Effect::Journal, Effect::Flip(back), Effect::WalkBack(back), Effect::Reject, Effect::Close];
+        let expected = [
+            Effect::Journal,
+            Effect::Flip(back),
+            Effect::WalkBack(back),
+            Effect::Reject,
+            Effect::Close,
+        ];
         assert_eq!(effects, expected);
     }
 }
@@ -65,21 +83,42 @@ fn the_last_try_used_up_leads_back() {
 #[test]
 fn only_an_upgrade_that_is_to_blame_is_rejected() {
     let failed = || Event::Failed { reason: "why".into() };
-    let rejects = |state, event| next(state, event).unwrap().1.contains(&Effect::Reject);
-    assert!(rejects(State::Activating(m(OperationKind::Upgrade, None, 1)), failed()));
-    assert!(!rejects(State::Activating(m(OperationKind::Set, None, 1)), failed()));
-    assert!(!rejects(State::Activating(m(OperationKind::Rollback, None, 1)), failed()));
-    assert!(!rejects(State::Armed(m(OperationKind::Upgrade, None, 1)), failed()));
+    let rejects = |state, event: Event| next(state, &event).unwrap().1.contains(&Effect::Reject);
+    assert!(rejects(
+        State::Activating(m(OperationKind::Upgrade, None, 1)),
+        failed()
+    ));
+    assert!(!rejects(
+        State::Activating(m(OperationKind::Set, None, 1)),
+        failed()
+    ));
+    assert!(!rejects(
+        State::Activating(m(OperationKind::Rollback, None, 1)),
+        failed()
+    ));
+    assert!(!rejects(
+        State::Armed(m(OperationKind::Upgrade, None, 1)),
+        failed()
+    ));
 }
 
 #[test]
 fn a_move_that_was_not_staged_is_refused() {
-    let staged = State::Staged { kind: OperationKind::Upgrade, to: Seq(2) };
-    let agreed = |m| next(staged.clone(), Event::Agreed(m));
+    let staged = State::Staged {
+        kind: OperationKind::Upgrade,
+        to: Seq(2),
+    };
+    let agreed = |m| next(staged.clone(), &Event::Agreed(m));
     assert!(agreed(m(OperationKind::Upgrade, Some(Seq(1)), 3)).is_ok());
     assert!(agreed(m(OperationKind::Upgrade, Some(Seq(2)), 3)).is_err());
     assert!(agreed(m(OperationKind::Set, Some(Seq(1)), 3)).is_err());
-    assert!(agreed(Move { to: Seq(3), ..m(OperationKind::Upgrade, Some(Seq(1)), 3) }).is_err());
+    assert!(
+        agreed(Move {
+            to: Seq(3),
+            ..m(OperationKind::Upgrade, Some(Seq(1)), 3)
+        })
+        .is_err()
+    );
 }
 
 /// What the world would look like if the effects were done.
@@ -119,7 +158,10 @@ fn any_event() -> impl Strategy<Value = usize> {
 fn concrete(index: usize, world: &World, from: Option<Seq>) -> Event {
     match events().swap_remove(index) {
         Event::Agreed(m) => Event::Agreed(Move { from, ..m }),
-        Event::Resumed { attempt, .. } => Event::Resumed { current: world.current, attempt },
+        Event::Resumed { attempt, .. } => Event::Resumed {
+            current: world.current,
+            attempt,
+        },
         other => other,
     }
 }
@@ -137,7 +179,7 @@ proptest! {
             let event = concrete(index, &world, from);
             let counts = !matches!(event, Event::Resumed { attempt: false, .. });
             let before = state.clone();
-            match next(state.clone(), event) {
+            match next(state.clone(), &event) {
                 Ok((to, effects)) => {
                     world.apply(&to, &effects);
                     if counts && effects.iter().any(|e| matches!(e, Effect::Activate(_))) {
@@ -172,7 +214,7 @@ proptest! {
         let mut world = World { current: Some(Seq(if committed { 2 } else { 1 })), journalled: Some(tries) };
         for _ in 0..=tries + 1 {
             let resumed = Event::Resumed { current: world.current, attempt: true };
-            let (to, effects) = next(state.clone(), resumed).unwrap();
+            let (to, effects) = next(state.clone(), &resumed).unwrap();
             world.apply(&to, &effects);
             state = to;
             if matches!(state, State::Reverting(..) | State::Blessed(_)) {

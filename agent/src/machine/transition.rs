@@ -22,8 +22,11 @@ type Step = (State, Vec<Effect>);
 ///
 /// # Errors
 /// The event has no meaning in this state; the transaction stays where it was.
-pub fn next(state: State, event: Event) -> Result<Step, Illegal> {
-    let illegal = Illegal { phase: state.phase(), event: event.name() };
+pub fn next(state: State, event: &Event) -> Result<Step, Illegal> {
+    let illegal = Illegal {
+        phase: state.phase(),
+        event: event.name(),
+    };
     match state {
         State::Idle => from_idle(event).ok_or(illegal),
         State::Fetching { kind } => from_fetching(kind, event).ok_or(illegal),
@@ -37,9 +40,9 @@ pub fn next(state: State, event: Event) -> Result<Step, Illegal> {
     }
 }
 
-fn from_idle(event: Event) -> Option<Step> {
+fn from_idle(event: &Event) -> Option<Step> {
     match event {
-        Event::Begun { kind } => Some((State::Fetching { kind }, vec![Effect::Fetch])),
+        Event::Begun { kind } => Some((State::Fetching { kind: *kind }, vec![Effect::Fetch])),
         Event::Resumed { .. } => Some((State::Idle, vec![])),
         Event::Fetched
         | Event::Staged { .. }
@@ -54,7 +57,7 @@ fn from_idle(event: Event) -> Option<Step> {
     }
 }
 
-fn from_fetching(kind: OperationKind, event: Event) -> Option<Step> {
+fn from_fetching(kind: OperationKind, event: &Event) -> Option<Step> {
     match event {
         Event::Fetched => Some((State::Verified { kind }, vec![Effect::Stage])),
         Event::Failed { .. } | Event::Resumed { .. } => Some((State::Idle, vec![])),
@@ -70,9 +73,9 @@ fn from_fetching(kind: OperationKind, event: Event) -> Option<Step> {
     }
 }
 
-fn from_verified(kind: OperationKind, event: Event) -> Option<Step> {
+fn from_verified(kind: OperationKind, event: &Event) -> Option<Step> {
     match event {
-        Event::Staged { to } => Some((State::Staged { kind, to }, vec![])),
+        Event::Staged { to } => Some((State::Staged { kind, to: *to }, vec![])),
         Event::Failed { .. } | Event::Resumed { .. } => Some((State::Idle, vec![])),
         Event::Begun { .. }
         | Event::Fetched
@@ -86,11 +89,12 @@ fn from_verified(kind: OperationKind, event: Event) -> Option<Step> {
     }
 }
 
-fn from_staged(kind: OperationKind, to: Seq, event: Event) -> Option<Step> {
+fn from_staged(kind: OperationKind, to: Seq, event: &Event) -> Option<Step> {
     match event {
-        Event::Agreed(m) if m.to == to && m.kind == kind && m.from != Some(to) => {
-            Some((State::Armed(m), vec![Effect::Journal, Effect::Flip(Some(to))]))
-        }
+        Event::Agreed(m) if m.to == to && m.kind == kind && m.from != Some(to) => Some((
+            State::Armed(m.clone()),
+            vec![Effect::Journal, Effect::Flip(Some(to))],
+        )),
         Event::Parked | Event::Failed { .. } | Event::Resumed { .. } => Some((State::Idle, vec![])),
         Event::Agreed(_)
         | Event::Begun { .. }
@@ -104,12 +108,12 @@ fn from_staged(kind: OperationKind, to: Seq, event: Event) -> Option<Step> {
     }
 }
 
-fn from_armed(m: Move, event: Event) -> Option<Step> {
+fn from_armed(m: Move, event: &Event) -> Option<Step> {
     match event {
         Event::Committed => Some(attempt(m)),
         // The flip may or may not have reached the disk, so the way back makes sure.
-        Event::Failed { reason } => Some(revert(m, reason, false)),
-        Event::Resumed { current, attempt } => Some(resume(m, current, attempt)),
+        Event::Failed { reason } => Some(revert(m, reason.clone(), false)),
+        Event::Resumed { current, attempt } => Some(resume(m, *current, *attempt)),
         Event::Begun { .. }
         | Event::Fetched
         | Event::Staged { .. }
@@ -122,11 +126,11 @@ fn from_armed(m: Move, event: Event) -> Option<Step> {
     }
 }
 
-fn from_activating(m: Move, event: Event) -> Option<Step> {
+fn from_activating(m: Move, event: &Event) -> Option<Step> {
     match event {
         Event::Activated => Some((State::Probation(m), vec![Effect::Journal, Effect::Watch])),
-        Event::Failed { reason } => Some(revert(m, reason, true)),
-        Event::Resumed { current, attempt } => Some(resume(m, current, attempt)),
+        Event::Failed { reason } => Some(revert(m, reason.clone(), true)),
+        Event::Resumed { current, attempt } => Some(resume(m, *current, *attempt)),
         Event::Begun { .. }
         | Event::Fetched
         | Event::Staged { .. }
@@ -139,11 +143,11 @@ fn from_activating(m: Move, event: Event) -> Option<Step> {
     }
 }
 
-fn from_probation(m: Move, event: Event) -> Option<Step> {
+fn from_probation(m: Move, event: &Event) -> Option<Step> {
     match event {
         Event::Held => Some((State::Blessed(m), vec![Effect::Journal, Effect::Close])),
-        Event::Failed { reason } => Some(revert(m, reason, true)),
-        Event::Resumed { current, attempt } => Some(resume(m, current, attempt)),
+        Event::Failed { reason } => Some(revert(m, reason.clone(), true)),
+        Event::Resumed { current, attempt } => Some(resume(m, *current, *attempt)),
         Event::Begun { .. }
         | Event::Fetched
         | Event::Staged { .. }
@@ -156,7 +160,7 @@ fn from_probation(m: Move, event: Event) -> Option<Step> {
     }
 }
 
-fn from_blessed(m: Move, event: Event) -> Option<Step> {
+fn from_blessed(m: Move, event: &Event) -> Option<Step> {
     match event {
         Event::Closed => Some((State::Idle, vec![])),
         // The node runs what it should; only the journal has to go, now or by the next process.
@@ -174,7 +178,7 @@ fn from_blessed(m: Move, event: Event) -> Option<Step> {
     }
 }
 
-fn from_reverting(m: Move, setback: Setback, event: Event) -> Option<Step> {
+fn from_reverting(m: Move, setback: Setback, event: &Event) -> Option<Step> {
     match event {
         Event::Reverted => Some((State::Idle, vec![])),
         // The way back stays open: the next process walks it again.

@@ -46,7 +46,12 @@ pub fn actions(
         .filter_map(|name| wanted.get(name).map(|w| (name, w)))
         .map(|(name, wanted)| {
             let (action, reason) = action(wanted, state(name));
-            PlannedService { name: name.clone(), action, reason, disruption: wanted.disruption }
+            PlannedService {
+                name: name.clone(),
+                action,
+                reason,
+                disruption: wanted.disruption,
+            }
         })
         .collect();
     for (name, disruption) in leaving {
@@ -73,8 +78,14 @@ fn action(wanted: &Wanted, observed: &Observed) -> (Action, String) {
 }
 
 /// Why a service of the new set differs from that of the old one, for people.
-pub fn reason(old: Option<(&Definition, &str)>, new: (&Definition, &str), changed_files: &[String]) -> String {
-    let Some((old_definition, old_manifest)) = old else { return "new service".into() };
+pub fn reason(
+    old: Option<(&Definition, &str)>,
+    new: (&Definition, &str),
+    changed_files: &[String],
+) -> String {
+    let Some((old_definition, old_manifest)) = old else {
+        return "new service".into();
+    };
     let (definition, manifest) = new;
     let mut reasons = BTreeSet::new();
     if old_manifest != manifest {
@@ -103,12 +114,20 @@ mod tests {
     use super::*;
 
     fn observed(up: bool, ready: bool, digest: Option<&str>) -> Observed {
-        Observed { up, ready, digest: digest.map(str::to_owned) }
+        Observed {
+            up,
+            ready,
+            digest: digest.map(str::to_owned),
+        }
     }
 
     #[test]
     fn every_combination_of_running_and_wanted() {
-        let wanted = Wanted { digest: "d".into(), reason: "image".into(), disruption: Disruption::Restart };
+        let wanted = Wanted {
+            digest: "d".into(),
+            reason: "image".into(),
+            disruption: Disruption::Restart,
+        };
         let table = [
             (observed(false, false, None), Action::Start),
             (observed(false, false, Some("d")), Action::Start),
@@ -125,10 +144,17 @@ mod tests {
 
     #[test]
     fn what_leaves_is_retired_only_while_it_runs() {
-        let leaving = [("a".to_owned(), Disruption::None), ("b".to_owned(), Disruption::None)].into();
+        let leaving = [
+            ("a".to_owned(), Disruption::None),
+            ("b".to_owned(), Disruption::None),
+        ]
+        .into();
         let states = [("a".to_owned(), observed(true, true, None))].into();
         let planned = actions(&[], &BTreeMap::new(), &leaving, &states);
         assert_eq!(planned.len(), 1);
-        assert_eq!((planned[0].name.as_str(), planned[0].action), ("a", Action::Retire));
+        assert_eq!(
+            (planned[0].name.as_str(), planned[0].action),
+            ("a", Action::Retire)
+        );
     }
 }

@@ -17,8 +17,11 @@ pub fn start_order(services: &BTreeMap<String, Definition>) -> Result<Vec<String
     let mut waits = before_each(services);
     let mut order = Vec::new();
     while !waits.is_empty() {
-        let ready: Vec<String> =
-            waits.iter().filter(|(_, on)| on.is_empty()).map(|(name, _)| name.clone()).collect();
+        let ready: Vec<String> = waits
+            .iter()
+            .filter(|(_, on)| on.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect();
         let Some(next) = ready.into_iter().next() else {
             return Err(Cycle(waits.into_keys().collect()));
         };
@@ -33,9 +36,14 @@ pub fn start_order(services: &BTreeMap<String, Definition>) -> Result<Vec<String
 
 /// Service → services of the set that have to be started before it.
 fn before_each(services: &BTreeMap<String, Definition>) -> BTreeMap<String, BTreeSet<String>> {
-    let unit_of: BTreeMap<String, &String> = services.keys().map(|name| (format!("{name}.service"), name)).collect();
-    let mut waits: BTreeMap<String, BTreeSet<String>> =
-        services.keys().map(|name| (name.clone(), BTreeSet::new())).collect();
+    let unit_of: BTreeMap<String, &String> = services
+        .keys()
+        .map(|name| (format!("{name}.service"), name))
+        .collect();
+    let mut waits: BTreeMap<String, BTreeSet<String>> = services
+        .keys()
+        .map(|name| (name.clone(), BTreeSet::new()))
+        .collect();
     for (name, definition) in services {
         let unit = &definition.unit;
         for other in unit.after.iter().filter_map(|u| unit_of.get(&u.to_string())) {
@@ -59,7 +67,10 @@ mod tests {
 
     fn service(name: &str, unit: &str) -> (String, Definition) {
         let text = format!("format = 1\nname = {name:?}\ndescription = \"\"\nimage = \"i\"\n[unit]\n{unit}");
-        (name.to_owned(), Definition::parse(&text, Path::new("s.toml")).unwrap())
+        (
+            name.to_owned(),
+            Definition::parse(&text, Path::new("s.toml")).unwrap(),
+        )
     }
 
     #[test]
@@ -82,6 +93,9 @@ mod tests {
             service("c", ""),
         ]
         .into();
-        assert_eq!(start_order(&services).unwrap_err().to_string(), "services wait for each other: a, b");
+        assert_eq!(
+            start_order(&services).unwrap_err().to_string(),
+            "services wait for each other: a, b"
+        );
     }
 }

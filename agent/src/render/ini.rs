@@ -11,9 +11,15 @@ pub(super) fn write(content: &Map<String, Value>) -> Result<String, RenderError>
     sections.sort_by_key(|(name, _)| (name.as_str() != "DEFAULT", name.as_str()));
     let mut text = String::new();
     for (name, keys) in sections {
-        check_ini_word(name).map_err(|reason| RenderError::Value { key: name.clone(), reason })?;
+        check_ini_word(name).map_err(|reason| RenderError::Value {
+            key: name.clone(),
+            reason,
+        })?;
         let Value::Object(keys) = keys else {
-            return Err(RenderError::Value { key: name.clone(), reason: "has to be a section".into() });
+            return Err(RenderError::Value {
+                key: name.clone(),
+                reason: "has to be a section".into(),
+            });
         };
         if !text.is_empty() {
             text.push('\n');
@@ -27,7 +33,10 @@ pub(super) fn write(content: &Map<String, Value>) -> Result<String, RenderError>
 }
 
 fn write_key(text: &mut String, section: &str, key: &str, value: &Value) -> Result<(), RenderError> {
-    let wrong = |reason: String| RenderError::Value { key: format!("[{section}] {key}"), reason };
+    let wrong = |reason: String| RenderError::Value {
+        key: format!("[{section}] {key}"),
+        reason,
+    };
     check_ini_word(key).map_err(wrong)?;
     if let Value::Array(list) = value {
         return list.iter().try_for_each(|item| match item {
@@ -39,11 +48,15 @@ fn write_key(text: &mut String, section: &str, key: &str, value: &Value) -> Resu
         Value::Bool(b) => b.to_string(),
         Value::Number(n) => n.to_string(),
         Value::String(s) if s.chars().any(char::is_control) => {
-            return Err(wrong("a line break or control character can't be in an INI value".into()));
+            return Err(wrong(
+                "a line break or control character can't be in an INI value".into(),
+            ));
         }
         Value::String(s) => s.clone(),
         Value::Null | Value::Array(_) | Value::Object(_) => {
-            return Err(wrong("only text, numbers, booleans and lists of them fit here".into()));
+            return Err(wrong(
+                "only text, numbers, booleans and lists of them fit here".into(),
+            ));
         }
     };
     text.push_str(&format!("{key} = {value}\n"));
@@ -64,11 +77,17 @@ mod tests {
              [[files]]\ntarget = \"/x\"\nformat = \"ini\"\n{content}"
         );
         let definition = Definition::parse(&text, Path::new("s.toml")).unwrap();
-        let parameters: BTreeMap<String, Value> =
-            [("ip".to_owned(), json!("192.0.2.1")), ("on".to_owned(), json!(true)), ("evil".to_owned(), json!("a\nb = c"))]
-                .into();
+        let parameters: BTreeMap<String, Value> = [
+            ("ip".to_owned(), json!("192.0.2.1")),
+            ("on".to_owned(), json!(true)),
+            ("evil".to_owned(), json!("a\nb = c")),
+        ]
+        .into();
         let facts = [(Fact::Hostname, "node1".to_owned())].into();
-        let inputs = Inputs { parameters: &parameters, facts: &facts };
+        let inputs = Inputs {
+            parameters: &parameters,
+            facts: &facts,
+        };
         render(&definition.files[0], &inputs, over).map_err(|e| e.to_string())
     }
 
@@ -83,7 +102,8 @@ mod tests {
             ip = { parameter = "ip" }
             many = ["a", 2]
         "#;
-        let expected = "[DEFAULT]\nhost = node1\nip = 192.0.2.1\nmany = a\nmany = 2\n\n[libvirt]\non = true\n";
+        let expected =
+            "[DEFAULT]\nhost = node1\nip = 192.0.2.1\nmany = a\nmany = 2\n\n[libvirt]\non = true\n";
         assert_eq!(rendered(content, None).unwrap(), expected);
     }
 
@@ -91,15 +111,27 @@ mod tests {
     fn an_override_is_merged_key_by_key() {
         let content = "[files.content.a]\nx = 1\ny = 2\n";
         let over = json!({"a": {"y": 3}, "b": {"z": "q"}});
-        assert_eq!(rendered(content, Some(&over)).unwrap(), "[a]\nx = 1\ny = 3\n\n[b]\nz = q\n");
+        assert_eq!(
+            rendered(content, Some(&over)).unwrap(),
+            "[a]\nx = 1\ny = 3\n\n[b]\nz = q\n"
+        );
     }
 
     #[test]
     fn no_value_can_add_a_line() {
         let error = rendered("[files.content.a]\nx = { parameter = \"evil\" }\n", None).unwrap_err();
         assert!(error.contains("[a] x"), "{error}");
-        for over in [json!({"a]\n[b": {}}), json!({"a": {"k\nl": 1}}), json!({"a": {"k": {"l": 1}}}), json!({"a": 1}), json!(1)] {
-            assert!(rendered("[files.content.a]\nx = 1\n", Some(&over)).is_err(), "{over}");
+        for over in [
+            json!({"a]\n[b": {}}),
+            json!({"a": {"k\nl": 1}}),
+            json!({"a": {"k": {"l": 1}}}),
+            json!({"a": 1}),
+            json!(1),
+        ] {
+            assert!(
+                rendered("[files.content.a]\nx = 1\n", Some(&over)).is_err(),
+                "{over}"
+            );
         }
     }
 

@@ -22,7 +22,10 @@ pub struct Inputs<'a> {
 ///
 /// # Errors
 /// A fact that this node can't tell.
-pub fn resolve(content: &BTreeMap<String, Content>, inputs: &Inputs<'_>) -> Result<Map<String, Value>, RenderError> {
+pub fn resolve(
+    content: &BTreeMap<String, Content>,
+    inputs: &Inputs<'_>,
+) -> Result<Map<String, Value>, RenderError> {
     let mut map = Map::new();
     for (key, value) in content {
         if let Some(value) = value_of(key, value, inputs)? {
@@ -37,7 +40,12 @@ fn value_of(key: &str, content: &Content, inputs: &Inputs<'_>) -> Result<Option<
         Content::Parameter(p) => inputs.parameters.get(&p.parameter).cloned(),
         Content::Fact(f) => match inputs.facts.get(&f.fact) {
             Some(text) => Some(Value::from(text.as_str())),
-            None => return Err(RenderError::Fact { key: key.into(), fact: f.fact }),
+            None => {
+                return Err(RenderError::Fact {
+                    key: key.into(),
+                    fact: f.fact,
+                });
+            }
         },
         Content::Scalar(scalar) => Some(match scalar {
             Scalar::Boolean(b) => Value::from(*b),

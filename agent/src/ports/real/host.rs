@@ -22,7 +22,9 @@ pub(super) struct ThisHost {
 
 impl ThisHost {
     pub fn new(roots: &Roots) -> Self {
-        ThisHost { run_root: roots.run.clone() }
+        ThisHost {
+            run_root: roots.run.clone(),
+        }
     }
 }
 
@@ -49,23 +51,33 @@ impl Host for ThisHost {
         let mut lacking = Lacking::default();
         for module in &requires.kernel_modules {
             if !has_module(module).await? {
-                lacking.required.push(format!("kernel module {module} is neither loaded nor to be had"));
+                lacking
+                    .required
+                    .push(format!("kernel module {module} is neither loaded nor to be had"));
             }
         }
         for module in &requires.optional_kernel_modules {
             if !has_module(module).await? {
-                lacking.optional.push(format!("kernel module {module} is neither loaded nor to be had"));
+                lacking
+                    .optional
+                    .push(format!("kernel module {module} is neither loaded nor to be had"));
             }
         }
         for command in requires.commands.iter().filter(|c| !c.exists()) {
-            lacking.required.push(format!("{} is not installed", command.display()));
+            lacking
+                .required
+                .push(format!("{} is not installed", command.display()));
         }
         for device in requires.devices.iter().filter(|d| !d.exists()) {
-            lacking.required.push(format!("device {} is missing", device.display()));
+            lacking
+                .required
+                .push(format!("device {} is missing", device.display()));
         }
         for name in &requires.dbus_names {
             if !is_activatable(name) && dbus_name(name).await?.is_err() {
-                lacking.required.push(format!("{name} is not on the system bus and can't be activated"));
+                lacking
+                    .required
+                    .push(format!("{name} is not on the system bus and can't be activated"));
             }
         }
         Ok(lacking)
@@ -78,9 +90,14 @@ impl Host for ThisHost {
 
 /// Loaded, built in, or loadable: modprobe's dry run knows all three.
 async fn has_module(module: &str) -> Result<bool> {
-    let plain = !module.is_empty() && module.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
+    let plain = !module.is_empty()
+        && module
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
     if !plain {
-        return Err(AgentError::config(format!("{module:?} is not the name of a kernel module")));
+        return Err(AgentError::config(format!(
+            "{module:?} is not the name of a kernel module"
+        )));
     }
     if Path::new("/sys/module").join(module.replace('-', "_")).exists() {
         return Ok(true);
@@ -99,7 +116,11 @@ async fn has_module(module: &str) -> Result<bool> {
 /// Whether the bus would start somebody for this name.
 fn is_activatable(name: &str) -> bool {
     let file = format!("{name}.service");
-    ["/usr/share/dbus-1/system-services", "/usr/local/share/dbus-1/system-services", "/run/dbus-1/system-services"]
-        .iter()
-        .any(|directory| Path::new(directory).join(&file).exists())
+    [
+        "/usr/share/dbus-1/system-services",
+        "/usr/local/share/dbus-1/system-services",
+        "/run/dbus-1/system-services",
+    ]
+    .iter()
+    .any(|directory| Path::new(directory).join(&file).exists())
 }

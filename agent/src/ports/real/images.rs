@@ -41,14 +41,20 @@ impl StoreAndRegistries {
     pub fn open(roots: &Roots) -> Result<Self> {
         let store = Store::open(&roots.store())
             .map_err(|e| AgentError::from_leaf(Kind::Other, "can't open the image store", e))?;
-        Ok(StoreAndRegistries { store, roots: roots.clone() })
+        Ok(StoreAndRegistries {
+            store,
+            roots: roots.clone(),
+        })
     }
 
     fn trust_policy(&self) -> Result<Trust> {
         Trust::load(&self.roots.trust()).map_err(|e| {
             AgentError::config("the trust policy can't be used")
                 .because(e)
-                .hint(format!("put policy.toml and public keys into {}", self.roots.trust().display()))
+                .hint(format!(
+                    "put policy.toml and public keys into {}",
+                    self.roots.trust().display()
+                ))
         })
     }
 
@@ -59,7 +65,9 @@ impl StoreAndRegistries {
         match reference {
             Reference::Registry(_) => Ok(sources),
             Reference::Layout { .. } | Reference::Archive { .. } => {
-                let bundle = sources.open(reference).map_err(|e| trouble::source(format!("can't open {reference}"), &e))?;
+                let bundle = sources
+                    .open(reference)
+                    .map_err(|e| trouble::source(format!("can't open {reference}"), &e))?;
                 Ok(sources.all_from(bundle))
             }
         }
@@ -69,7 +77,11 @@ impl StoreAndRegistries {
         let place = parse(&release.info.reference)?;
         let digest = Digest::parse(&release.info.digest)
             .map_err(|e| AgentError::verification("the release has no usable digest").because(e))?;
-        let chosen = release.document.images.iter().filter(|(name, _)| names.contains(name.as_str()));
+        let chosen = release
+            .document
+            .images
+            .iter()
+            .filter(|(name, _)| names.contains(name.as_str()));
         chosen
             .map(|(_, binding)| {
                 Ok(ImageRequest {
@@ -83,7 +95,8 @@ impl StoreAndRegistries {
 }
 
 fn parse(text: &str) -> Result<Reference> {
-    text.parse().map_err(|e| AgentError::new(Kind::Usage, format!("{text:?} is not a reference")).because(e))
+    text.parse()
+        .map_err(|e| AgentError::new(Kind::Usage, format!("{text:?} is not a reference")).because(e))
 }
 
 /// Where an image of a release is: beside the release, unless its repository names a registry.
@@ -91,11 +104,18 @@ fn image_reference(release: &Reference, repository: &str, digest: &Digest) -> St
     let first = repository.split('/').next().unwrap_or_default();
     let absolute = repository.contains('/') && (first.contains(['.', ':']) || first == "localhost");
     let parent = match release.repository() {
-        Some(own) => own.rsplit_once('/').map(|(parent, _)| parent.to_owned()).unwrap_or_default(),
+        Some(own) => own
+            .rsplit_once('/')
+            .map(|(parent, _)| parent.to_owned())
+            .unwrap_or_default(),
         // In a bundle everything is found by digest; the name is only a name.
         None => "localhost".to_owned(),
     };
-    if absolute { format!("{repository}@{digest}") } else { format!("{parent}/{repository}@{digest}") }
+    if absolute {
+        format!("{repository}@{digest}")
+    } else {
+        format!("{parent}/{repository}@{digest}")
+    }
 }
 
 fn registry_config(settings: &Settings) -> RegistryConfig {
@@ -135,14 +155,22 @@ impl Images for StoreAndRegistries {
         let source = sources.open(&parsed).map_err(failed)?;
         let digest = source.resolve(&parsed.selector()).await.map_err(failed)?;
         let artifact = fetch_artifact(source.as_ref(), &digest).await.map_err(failed)?;
-        let verified = verify(&trust, source.as_ref(), artifact).await.map_err(|e| trouble::verify(reference, e))?;
+        let verified = verify(&trust, source.as_ref(), artifact)
+            .await
+            .map_err(|e| trouble::verify(reference, e))?;
         let unsigned = matches!(verified.authority(), Authority::Unchecked { .. });
         if unsigned {
-            tracing::warn!(reference, "the trust policy accepts this release without a signature");
+            tracing::warn!(
+                reference,
+                "the trust policy accepts this release without a signature"
+            );
         }
         let artifact = verified.into_inner();
-        let broken = || AgentError::verification(format!("{reference} is not a release that this version can use"));
-        let bytes = artifact.layer(MEDIA_TYPE).ok_or_else(|| broken().because(format!("it has no layer of type {MEDIA_TYPE}")))?;
+        let broken =
+            || AgentError::verification(format!("{reference} is not a release that this version can use"));
+        let bytes = artifact
+            .layer(MEDIA_TYPE)
+            .ok_or_else(|| broken().because(format!("it has no layer of type {MEDIA_TYPE}")))?;
         let document = ReleaseDocument::parse(bytes).map_err(|e| broken().because(e))?;
         let info = ReleaseInfo {
             reference: reference.to_owned(),
@@ -150,10 +178,19 @@ impl Images for StoreAndRegistries {
             name: document.name.clone(),
             version: document.version.clone(),
         };
-        Ok(TrustedRelease { info, document, bytes: bytes.to_vec() })
+        Ok(TrustedRelease {
+            info,
+            document,
+            bytes: bytes.to_vec(),
+        })
     }
 
-    async fn cost(&self, settings: &Settings, release: &TrustedRelease, names: &BTreeSet<&str>) -> Result<PullCost> {
+    async fn cost(
+        &self,
+        settings: &Settings,
+        release: &TrustedRelease,
+        names: &BTreeSet<&str>,
+    ) -> Result<PullCost> {
         let requests = self.requests(release, names)?;
         let mut missing = Vec::new();
         for request in requests {
@@ -165,8 +202,13 @@ impl Images for StoreAndRegistries {
             return Ok(PullCost::default());
         }
         let sources = self.sources(settings, &parse(&release.info.reference)?)?;
-        let plan = pull::plan(&self.store, &sources, &missing, &Platform::host()).await.map_err(trouble::pull)?;
-        Ok(PullCost { fetch: plan.bytes_to_fetch, store: plan.bytes_to_fetch.saturating_mul(UNPACKED) })
+        let plan = pull::plan(&self.store, &sources, &missing, &Platform::host())
+            .await
+            .map_err(trouble::pull)?;
+        Ok(PullCost {
+            fetch: plan.bytes_to_fetch,
+            store: plan.bytes_to_fetch.saturating_mul(UNPACKED),
+        })
     }
 
     async fn pull(
@@ -213,14 +255,16 @@ impl Images for StoreAndRegistries {
 
     fn facts(&self, manifest: &Digest) -> Result<Option<ImageFacts>> {
         let failed = |e| AgentError::from_leaf(Kind::Other, format!("can't read image {manifest}"), e);
-        let Some(record) = self.store.image(manifest).map_err(failed)? else { return Ok(None) };
+        let Some(record) = self.store.image(manifest).map_err(failed)? else {
+            return Ok(None);
+        };
         let tree = self.store.tree_path(manifest);
         if !tree.is_dir() {
             return Ok(None);
         }
-        let config = record
-            .config()
-            .map_err(|e| AgentError::other(format!("the configuration of image {manifest} is damaged")).because(e))?;
+        let config = record.config().map_err(|e| {
+            AgentError::other(format!("the configuration of image {manifest} is damaged")).because(e)
+        })?;
         Ok(Some(ImageFacts {
             manifest: *manifest,
             config,
@@ -241,7 +285,11 @@ impl Images for StoreAndRegistries {
             .store
             .gc(lock, keep, dry_run)
             .map_err(|e| AgentError::from_leaf(Kind::Other, "can't collect garbage", e))?;
-        Ok(StoreGc { images: report.images.into_iter().collect(), objects: report.objects, bytes: report.bytes })
+        Ok(StoreGc {
+            images: report.images.into_iter().collect(),
+            objects: report.objects,
+            bytes: report.bytes,
+        })
     }
 
     async fn fsck(&self, settings: &Settings, repair: Option<&Locked>) -> Result<FsckReport> {
@@ -261,7 +309,11 @@ impl Images for StoreAndRegistries {
         let policy = match self.trust_policy() {
             Ok(policy) => policy,
             Err(e) => {
-                return TrustStatus { signatures_required: true, keys: Vec::new(), warnings: vec![e.chain()] };
+                return TrustStatus {
+                    signatures_required: true,
+                    keys: Vec::new(),
+                    warnings: vec![e.chain()],
+                };
             }
         };
         let mut keys = BTreeSet::new();
@@ -270,9 +322,15 @@ impl Images for StoreAndRegistries {
                 keys.extend(names.iter().cloned());
             }
         }
-        let warnings: Vec<String> =
-            policy.insecure_rules().map(|rule| format!("releases from {rule} are taken without a signature")).collect();
-        TrustStatus { signatures_required: warnings.is_empty(), keys: keys.into_iter().collect(), warnings }
+        let warnings: Vec<String> = policy
+            .insecure_rules()
+            .map(|rule| format!("releases from {rule} are taken without a signature"))
+            .collect();
+        TrustStatus {
+            signatures_required: warnings.is_empty(),
+            keys: keys.into_iter().collect(),
+            warnings,
+        }
     }
 }
 
@@ -280,8 +338,13 @@ impl Images for StoreAndRegistries {
 fn text_in(tree: &Path, name: &str) -> Result<String> {
     let path = tree.join(name);
     match std::fs::symlink_metadata(&path) {
-        Ok(meta) if meta.is_file() => std::fs::read_to_string(&path).map_err(|e| AgentError::io("read", &path, e)),
-        Ok(_) => Err(AgentError::verification(format!("{} is not a regular file", path.display()))),
+        Ok(meta) if meta.is_file() => {
+            std::fs::read_to_string(&path).map_err(|e| AgentError::io("read", &path, e))
+        }
+        Ok(_) => Err(AgentError::verification(format!(
+            "{} is not a regular file",
+            path.display()
+        ))),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         Err(e) => Err(AgentError::io("read", &path, e)),
     }
@@ -291,7 +354,10 @@ fn text_in(tree: &Path, name: &str) -> Result<String> {
 fn check_keys(requests: &[ImageRequest], report: &PullReport) -> Result<()> {
     for (request, manifest) in requests.iter().zip(&report.images) {
         if request.digest != *manifest {
-            let text = format!("the release binds {} by an index, not by its manifest {manifest}", request.reference);
+            let text = format!(
+                "the release binds {} by an index, not by its manifest {manifest}",
+                request.reference
+            );
             return Err(AgentError::verification(text));
         }
     }

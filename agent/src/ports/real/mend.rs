@@ -25,7 +25,9 @@ pub(super) fn mend(
     let images = store.images().map_err(failed)?;
     let runtime = tokio::runtime::Handle::current();
     let mut fetch = |layer: &LayerRef| {
-        let holder = images.iter().find(|image| image.layers.iter().any(|l| l.diff_id == layer.diff_id));
+        let holder = images
+            .iter()
+            .find(|image| image.layers.iter().any(|l| l.diff_id == layer.diff_id));
         let text = holder.map(|image| image.reference.clone()).unwrap_or_default();
         let reference: Reference = text.parse().map_err(io::Error::other)?;
         let source = sources.open(&reference).map_err(io::Error::other)?;
@@ -49,7 +51,11 @@ pub(super) fn report(found: &Found, left: &[Finding]) -> FsckReport {
             repaired: !left.contains(finding),
         }
     });
-    FsckReport { objects: found.objects, bytes: found.bytes, findings: findings.collect() }
+    FsckReport {
+        objects: found.objects,
+        bytes: found.bytes,
+        findings: findings.collect(),
+    }
 }
 
 fn images_of(finding: &Finding) -> BTreeSet<Digest> {

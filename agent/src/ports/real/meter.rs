@@ -33,7 +33,11 @@ impl Meter {
                 }
             }
             Event::Retrying { what, reason, .. } => {
-                return progress(&format!("{what}: {reason}, trying again"), self.done(), Some(self.total));
+                return progress(
+                    &format!("{what}: {reason}, trying again"),
+                    self.done(),
+                    Some(self.total),
+                );
             }
             Event::ImageDone { .. } => {}
             Event::Committing => return progress("making it durable", self.total, Some(self.total)),

@@ -26,23 +26,31 @@ type Answer = std::result::Result<(), String>;
 
 impl Prober {
     pub fn new(roots: &Roots, units: Arc<dyn Units>) -> Self {
-        Prober { roots: roots.clone(), units }
+        Prober {
+            roots: roots.clone(),
+            units,
+        }
     }
 
     async fn once(&self, service: &str, probe: &Probe) -> Result<Answer> {
         Ok(match probe {
             Probe::Unit => {
                 let state = self.units.state(&format!("{service}.service")).await?;
-                if state.active { Ok(()) } else { Err(format!("its unit is not active ({})", state.result)) }
+                if state.active {
+                    Ok(())
+                } else {
+                    Err(format!("its unit is not active ({})", state.result))
+                }
             }
             Probe::Exec { command } => self.exec(service, command).await?,
             Probe::UnixSocket { path } => UnixStream::connect(path)
                 .await
                 .map(drop)
                 .map_err(|e| format!("can't connect to {}: {e}", path.display())),
-            Probe::Tcp { address } => {
-                TcpStream::connect(address).await.map(drop).map_err(|e| format!("can't connect to {address}: {e}"))
-            }
+            Probe::Tcp { address } => TcpStream::connect(address)
+                .await
+                .map(drop)
+                .map_err(|e| format!("can't connect to {address}: {e}")),
             Probe::Http { url } => http(url).await,
             Probe::DbusName { bus_name } => dbus_name(bus_name).await?,
         })
@@ -65,8 +73,17 @@ impl Prober {
         if output.status.success() {
             return Ok(Ok(()));
         }
-        let text = String::from_utf8_lossy(if output.stderr.is_empty() { &output.stdout } else { &output.stderr });
-        let last = text.lines().rev().find(|l| !l.trim().is_empty()).unwrap_or("it said nothing").to_owned();
+        let text = String::from_utf8_lossy(if output.stderr.is_empty() {
+            &output.stdout
+        } else {
+            &output.stderr
+        });
+        let last = text
+            .lines()
+            .rev()
+            .find(|l| !l.trim().is_empty())
+            .unwrap_or("it said nothing")
+            .to_owned();
         let program = command.first().map_or("", String::as_str);
         Ok(Err(format!("{program} ended with {}: {last}", output.status)))
     }
@@ -86,7 +103,11 @@ impl Probes for Prober {
 async fn http(url: &str) -> Answer {
     let (authority, path) = split_url(url).ok_or_else(|| format!("{url} is not an http:// URL"))?;
     let ask = async {
-        let address = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
+        let address = if authority.contains(':') {
+            authority.to_owned()
+        } else {
+            format!("{authority}:80")
+        };
         let mut stream = TcpStream::connect(address).await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
@@ -118,7 +139,8 @@ fn status_of(head: &[u8]) -> Option<u16> {
 
 /// Whether a name on the system bus has an owner.
 pub(super) async fn dbus_name(name: &str) -> Result<Answer> {
-    let unreachable = |e: zbus::Error| AgentError::new(Kind::Unavailable, "can't reach the system bus").because(e);
+    let unreachable =
+        |e: zbus::Error| AgentError::new(Kind::Unavailable, "can't reach the system bus").because(e);
     let bus = zbus::Connection::system().await.map_err(unreachable)?;
     let proxy = zbus::fdo::DBusProxy::new(&bus).await.map_err(unreachable)?;
     let Ok(bus_name) = zbus::names::BusName::try_from(name) else {

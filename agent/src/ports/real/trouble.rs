@@ -8,18 +8,27 @@ use crate::error::{AgentError, Kind};
 
 /// A place could not give what was asked for, or gave something else.
 pub(super) fn source(message: impl Into<String>, e: &SourceError) -> AgentError {
-    let kind = if e.is_unavailable() || e.is_not_found() { Kind::Unavailable } else { Kind::Verification };
+    let kind = if e.is_unavailable() || e.is_not_found() {
+        Kind::Unavailable
+    } else {
+        Kind::Verification
+    };
     AgentError::new(kind, message).because(chain(e))
 }
 
 /// A pull ended.
 pub(super) fn pull(e: PullError) -> AgentError {
     let kind = match &e {
-        PullError::Source { source, .. } if source.is_unavailable() || source.is_not_found() => Kind::Unavailable,
-        PullError::Source { .. } | PullError::Image { .. } | PullError::LayerType { .. } | PullError::Import { .. } => {
-            Kind::Verification
+        PullError::Source { source, .. } if source.is_unavailable() || source.is_not_found() => {
+            Kind::Unavailable
         }
-        PullError::Partial { .. } | PullError::Store(_) | PullError::Cancelled | PullError::Worker => Kind::Other,
+        PullError::Source { .. }
+        | PullError::Image { .. }
+        | PullError::LayerType { .. }
+        | PullError::Import { .. } => Kind::Verification,
+        PullError::Partial { .. } | PullError::Store(_) | PullError::Cancelled | PullError::Worker => {
+            Kind::Other
+        }
     };
     AgentError::from_leaf(kind, "can't fetch the images", e)
 }

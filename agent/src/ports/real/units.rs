@@ -28,7 +28,10 @@ impl Systemd1 {
     }
 
     async fn systemd(&self) -> Result<&Systemd> {
-        self.connection.get_or_try_init(Systemd::connect).await.map_err(|e| failed("can't reach systemd", e))
+        self.connection
+            .get_or_try_init(Systemd::connect)
+            .await
+            .map_err(|e| failed("can't reach systemd", e))
     }
 }
 
@@ -45,7 +48,11 @@ fn name(unit: &str) -> Result<UnitName> {
 }
 
 /// A job that did not end well, and a unit that can't be started at all, are answers, not errors.
-fn job(verb: &str, unit: &str, result: std::result::Result<JobResult, Error>) -> Result<std::result::Result<(), String>> {
+fn job(
+    verb: &str,
+    unit: &str,
+    result: std::result::Result<JobResult, Error>,
+) -> Result<std::result::Result<(), String>> {
     match result {
         Ok(result) if result.succeeded() => Ok(Ok(())),
         Ok(result) => Ok(Err(format!("result {}", result.as_str()))),
@@ -64,7 +71,11 @@ impl Units for Systemd1 {
     }
 
     async fn start(&self, unit: &str, deadline: Duration) -> Result<std::result::Result<(), String>> {
-        job("start", unit, self.systemd().await?.start(&name(unit)?, deadline).await)
+        job(
+            "start",
+            unit,
+            self.systemd().await?.start(&name(unit)?, deadline).await,
+        )
     }
 
     async fn stop(&self, unit: &str, deadline: Duration) -> Result<std::result::Result<(), String>> {
@@ -83,9 +94,18 @@ impl Units for Systemd1 {
     }
 
     async fn state(&self, unit: &str) -> Result<UnitState> {
-        let asked = tokio::time::timeout(CALL, async { self.systemd().await?.status(&name(unit)?).await.map_err(|e| failed(format!("can't ask systemd about {unit}"), e)) });
+        let asked = tokio::time::timeout(CALL, async {
+            self.systemd()
+                .await?
+                .status(&name(unit)?)
+                .await
+                .map_err(|e| failed(format!("can't ask systemd about {unit}"), e))
+        });
         let status = asked.await.map_err(|_| {
-            AgentError::new(Kind::Unavailable, format!("systemd did not answer about {unit} within {} s", CALL.as_secs()))
+            AgentError::new(
+                Kind::Unavailable,
+                format!("systemd did not answer about {unit} within {} s", CALL.as_secs()),
+            )
         })??;
         let changing = match status.active {
             ActiveState::Activating => Changing::Up,
@@ -112,7 +132,10 @@ impl Units for Systemd1 {
     async fn journal(&self, unit: &str, lines: u32) -> Vec<String> {
         let Ok(name) = name(unit) else { return Vec::new() };
         match journal::read(&Query::last(name, lines), CALL).await {
-            Ok(lines) => lines.into_iter().map(|l| format!("{}: {}", l.identifier, l.message)).collect(),
+            Ok(lines) => lines
+                .into_iter()
+                .map(|l| format!("{}: {}", l.identifier, l.message))
+                .collect(),
             Err(e) => vec![format!("(the journal of {unit} can't be read: {e})")],
         }
     }
