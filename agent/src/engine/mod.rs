@@ -11,6 +11,7 @@ mod maintenance;
 mod observe;
 mod operation;
 mod outcome;
+mod planned;
 mod probation;
 mod recover;
 mod report;
