@@ -10,6 +10,7 @@ use zbus::{Connection, connection};
 
 use super::client_error::{failure_of, is_lost, is_unknown_operation};
 use super::operations::Answer;
+use super::seen::Seen;
 use super::{Agent1Proxy, BUS_NAME};
 use crate::api::Event;
 use crate::error::ExitCode;
@@ -131,7 +132,7 @@ impl Client {
                 }
             }
             if wait {
-                stream(&mut signals, last, on_event).await
+                stream(&mut signals, Seen::up_to(last), on_event).await
             } else {
                 Ok(())
             }
@@ -169,10 +170,11 @@ async fn attend(
     proxy: &Agent1Proxy<'_>,
     signals: &mut super::proxy::EventStream,
     operation: u64,
-    mut last: u64,
+    last: u64,
     on_event: &dyn Fn(Event),
     remark: &dyn Fn(&str),
 ) -> Result<Attended, Failure> {
+    let mut seen = Seen::up_to(last);
     let ended = proxy.wait(operation);
     tokio::pin!(ended);
     let mut interrupted = false;
@@ -181,8 +183,7 @@ async fn attend(
             answer = &mut ended => break answer,
             Some(signal) = signals.next() => {
                 let event = event_of(&signal)?;
-                if event.seq > last {
-                    last = event.seq;
+                if seen.is_new(sender_of(&signal), event.seq) {
                     on_event(event);
                 }
             }
@@ -197,7 +198,7 @@ async fn attend(
     };
     match answer {
         Ok(text) => {
-            for event in events_since(proxy, last).await? {
+            for event in events_since(proxy, seen.last()).await? {
                 on_event(event);
             }
             Ok(Attended::Ended(decode(&text)?))
@@ -208,29 +209,23 @@ async fn attend(
     }
 }
 
-/// Gives the events to come to `on_event`, except those up to `last`, which it has seen.
+/// Gives the events to come to `on_event`, except those that it has seen.
 async fn stream(
     signals: &mut super::proxy::EventStream,
-    mut last: u64,
+    mut seen: Seen,
     on_event: &mut dyn FnMut(&Event) -> bool,
 ) -> Result<(), Failure> {
-    let mut daemon = None;
     while let Some(signal) = signals.next().await {
-        // A daemon that was started again counts from 1 again.
-        let sender = signal.message().header().sender().map(ToString::to_string);
-        if daemon.as_ref().is_some_and(|before| *before != sender) {
-            last = 0;
-        }
-        daemon = Some(sender);
         let event = event_of(&signal)?;
-        if event.seq > last {
-            last = event.seq;
-            if !on_event(&event) {
-                return Ok(());
-            }
+        if seen.is_new(sender_of(&signal), event.seq) && !on_event(&event) {
+            return Ok(());
         }
     }
     Err(lost())
+}
+
+fn sender_of(signal: &super::proxy::Event) -> Option<String> {
+    signal.message().header().sender().map(ToString::to_string)
 }
 
 async fn events_since(proxy: &Agent1Proxy<'_>, seq: u64) -> Result<Vec<Event>, Failure> {

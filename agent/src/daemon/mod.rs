@@ -10,6 +10,7 @@ mod event_log;
 mod interface;
 mod operations;
 mod proxy;
+mod seen;
 
 use std::process::ExitCode as ProcessExit;
 use std::sync::Arc;
