@@ -18,6 +18,7 @@ mod pin;
 mod places;
 mod plan;
 mod recover;
+mod reference;
 mod release;
 mod rollback;
 mod service;

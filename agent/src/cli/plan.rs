@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::reference::for_the_daemon;
 use super::{Context, Exit};
 use crate::protocol::Request;
 
@@ -15,7 +16,7 @@ pub struct Plan {
 impl Plan {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Exit> {
         context.operate(&Request::Plan {
-            reference: self.reference,
+            reference: self.reference.map(for_the_daemon),
         })
     }
 }

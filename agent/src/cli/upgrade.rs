@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::reference::for_the_daemon;
 use super::{Context, Exit};
 use crate::protocol::{Request, UpgradeMode};
 
@@ -35,10 +36,9 @@ impl Upgrade {
     }
 
     fn into_request(self) -> Request {
+        let reference = self.reference.map(for_the_daemon);
         if self.plan {
-            return Request::Plan {
-                reference: self.reference,
-            };
+            return Request::Plan { reference };
         }
         let mode = match (self.check, self.download_only) {
             (true, _) => UpgradeMode::Check,
@@ -46,7 +46,7 @@ impl Upgrade {
             (false, false) => UpgradeMode::Full,
         };
         Request::Upgrade {
-            reference: self.reference,
+            reference,
             mode,
             force: self.force,
         }
