@@ -16,7 +16,7 @@ use oci_spec::runtime::{Capability as OciCapability, Process, Spec};
 
 use super::prepare::Prepared;
 use super::workload::{Lifeline, Workload};
-use super::{Bundle, Readiness, StartError};
+use super::{Bundle, Readiness, StartError, privileges};
 use crate::spec::capabilities::kernel_set;
 
 /// A container whose process waits for the word to go. It is killed if that never comes.
@@ -39,6 +39,7 @@ pub(super) fn create(bundle: &Bundle, prepared: Prepared) -> Result<Created, Sta
     let notifies = bundle.launch.readiness == Readiness::Notify;
     let mut spec = prepared.spec;
     add_environment(&mut spec, prepared.notify_socket.as_deref());
+    privileges::fit(&mut spec)?;
     let workload = Workload {
         final_capabilities: keep_admin(&mut spec, bundle.filter.is_some(), prepared.host_dev),
         filter: bundle.filter.as_deref().map(Rc::from),

@@ -2,7 +2,7 @@
 //! a warning instead of a service that does not start.
 
 use nix::errno::Errno;
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::spec::container::Limits;
 
@@ -19,7 +19,7 @@ pub(super) fn apply(limits: &Limits) {
         let Some(limit) = limit else { continue };
         match setrlimit(resource, limit.soft, limit.hard) {
             Ok(()) => {}
-            Err(Errno::EPERM) => warn(name, "not permitted here"),
+            Err(Errno::EPERM) => up_to_hard_limit(name, resource, limit.soft),
             Err(e) => warn(name, e.desc()),
         }
     }
@@ -27,6 +27,19 @@ pub(super) fn apply(limits: &Limits) {
         && let Err(e) = std::fs::write("/proc/self/oom_score_adj", adjust.to_string())
     {
         warn("oom_score_adj", &e.to_string());
+    }
+}
+
+/// Without CAP_SYS_RESOURCE the soft limit can still go as far as the hard one.
+fn up_to_hard_limit(name: &str, resource: Resource, soft: u64) {
+    let applied = getrlimit(resource).and_then(|(_, hard)| {
+        let most = soft.min(hard);
+        setrlimit(resource, most, hard).map(|()| most)
+    });
+    match applied {
+        Ok(most) if most == soft => {}
+        Ok(most) => tracing::warn!("limit {name} is {most}: raising it further is not permitted here"),
+        Err(e) => warn(name, e.desc()),
     }
 }
 

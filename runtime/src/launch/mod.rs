@@ -9,6 +9,7 @@ mod error;
 mod limits;
 mod mounts;
 mod prepare;
+mod privileges;
 mod readiness;
 mod record;
 mod skeleton;
