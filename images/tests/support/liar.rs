@@ -176,8 +176,11 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, behaviour: &Behaviour) -> s
     stream.write_all(b"\r\n")?;
     if asked.method != "HEAD" {
         stream.write_all(&answer.body)?;
-        while answer.endless {
-            stream.write_all(&[b' '; 4096])?;
+        if answer.endless {
+            // Until the client has had enough and closes.
+            loop {
+                stream.write_all(&[b' '; 4096])?;
+            }
         }
     }
     stream.flush()?;
