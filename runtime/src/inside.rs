@@ -142,8 +142,11 @@ impl Inside {
         let user: &User = self.definition.user();
         let none = Capabilities::new();
         let sets = self.definition.capabilities().as_ref();
-        let set = |pick: fn(&oci_spec::runtime::LinuxCapabilities) -> &Option<Capabilities>| {
-            kernel_set(sets.and_then(|sets| pick(sets).as_ref()).unwrap_or(&none))
+        // What the caller does not have it cannot give: a host may withhold some even from root.
+        let held = caps::read(None, CapSet::Permitted)?;
+        let set = |pick: fn(&oci_spec::runtime::LinuxCapabilities) -> &Option<Capabilities>| -> CapsHashSet {
+            let wanted = kernel_set(sets.and_then(|sets| pick(sets).as_ref()).unwrap_or(&none));
+            wanted.intersection(&held).copied().collect()
         };
         for capability in caps::all().difference(&set(|s| s.bounding())) {
             if caps::has_cap(None, CapSet::Bounding, *capability)? {

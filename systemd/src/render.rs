@@ -146,6 +146,8 @@ fn service_section(service: &str, unit: &ServiceUnit, exec: &ServiceExec) -> Res
     section.set("Type", Value::word("notify"));
     section.set("NotifyAccess", Value::word("all"));
     section.set("Delegate", Value::word("yes"));
+    // Otherwise the journal would call every service by the name of the launcher.
+    section.set("SyslogIdentifier", Value::text("name", service)?);
     for (name, path) in &exec.credentials {
         section.set("LoadCredential", Value::credential("credentials", name, path)?);
     }
