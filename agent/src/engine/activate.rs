@@ -9,7 +9,7 @@ use super::observe::names;
 use super::report::Reporter;
 use super::snapshot::Snapshots;
 use super::{Engine, unit_of};
-use crate::api::{Action, PlannedService, ServiceFailure};
+use crate::api::{Action, Disruption, PlannedService, ServiceFailure};
 use crate::definition::{Definition, When};
 use crate::deployment::Deployment;
 use crate::error::{AgentError, Kind, Result};
@@ -106,21 +106,27 @@ impl Switch<'_> {
 
     async fn stop_all(&self, planned: &[PlannedService]) -> Result<Option<ServiceFailure>> {
         let mut first = None;
-        for service in with(planned, &[Action::Restart, Action::Retire]).rev() {
-            let unit = unit_of(&service.name);
-            self.reporter.service(&service.name, "stopping");
+        let leaving = self.leaving.map(shown_order).unwrap_or_default();
+        for name in plan::to_stop(planned, &leaving) {
+            self.reporter.service(&name, "stopping");
             let timeout = self
-                .definition(&service.name)
+                .definition(&name)
                 .map_or(Duration::ZERO, |d| d.unit.timeout_stop_sec.duration());
-            if let Err(result) = self.engine.ports.units.stop(&unit, timeout + GRACE).await? {
+            let stopped = self
+                .engine
+                .ports
+                .units
+                .stop(&unit_of(&name), timeout + GRACE)
+                .await?;
+            if let Err(result) = stopped {
                 let reason = format!("stopping it ended with {result}");
-                first.get_or_insert(self.engine.failure(&service.name, reason).await);
+                first.get_or_insert(self.engine.failure(&name, reason).await);
                 if self.way == Way::Forward {
                     break;
                 }
                 continue;
             }
-            self.reporter.service(&service.name, "stopped");
+            self.reporter.service(&name, "stopped");
         }
         Ok(first)
     }
@@ -202,7 +208,7 @@ impl Switch<'_> {
 fn with<'a>(
     planned: &'a [PlannedService],
     actions: &'a [Action],
-) -> impl DoubleEndedIterator<Item = &'a PlannedService> {
+) -> impl Iterator<Item = &'a PlannedService> {
     planned.iter().filter(move |p| actions.contains(&p.action))
 }
 
@@ -239,22 +245,7 @@ impl Engine {
                 );
             }
         }
-        let disruption = |d: &Deployment, name: &String| {
-            d.release
-                .services
-                .get(name)
-                .map(|s| s.disruption)
-                .unwrap_or_default()
-        };
-        let leaving = leaving
-            .map(|d| {
-                d.document
-                    .services
-                    .keys()
-                    .map(|n| (n.clone(), disruption(d, n)))
-                    .collect()
-            })
-            .unwrap_or_default();
+        let leaving = leaving.map(disruptions).unwrap_or_default();
         Ok(plan::actions(&order, &wanted, &leaving, &observed))
     }
 
@@ -279,6 +270,23 @@ pub(super) fn deployed_order(deployment: &Deployment) -> Result<Vec<String>> {
         .map(|(name, d)| (name.clone(), d.clone()))
         .collect();
     start_order(&chosen).map_err(|e| AgentError::config("the services can't be put in order").because(e))
+}
+
+/// Services of a deployment in start order; by name where the order can't be found.
+pub(super) fn shown_order(deployment: &Deployment) -> Vec<String> {
+    deployed_order(deployment).unwrap_or_else(|_| deployment.document.services.keys().cloned().collect())
+}
+
+/// How far stopping each service of a deployment reaches, in start order.
+pub(super) fn disruptions(deployment: &Deployment) -> Vec<(String, Disruption)> {
+    let of = |name: &String| deployment.release.services.get(name).map(|d| d.disruption);
+    shown_order(deployment)
+        .into_iter()
+        .map(|name| {
+            let disruption = of(&name).unwrap_or_default();
+            (name, disruption)
+        })
+        .collect()
 }
 
 fn difference(name: &str, target: &Deployment, leaving: Option<&Deployment>) -> String {

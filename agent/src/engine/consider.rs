@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Engine;
-use super::activate::deployed_order;
 use crate::config::Settings;
 use crate::definition::Requires;
 use crate::deployment::{
@@ -283,9 +282,4 @@ pub(super) fn images_of(deployments: &[Deployment]) -> BTreeSet<node_images::dig
         .flat_map(|d| d.document.services.values())
         .map(|s: &DeployedService| s.manifest)
         .collect()
-}
-
-/// Services of a deployment in start order; by name where the order can't be found.
-pub(super) fn shown_order(deployment: &Deployment) -> Vec<String> {
-    deployed_order(deployment).unwrap_or_else(|_| deployment.document.services.keys().cloned().collect())
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Engine;
+use super::activate::disruptions;
 use super::consider::Considered;
 use super::observe::names;
 use crate::api::{Action, Plan, PlannedGate, PlannedService, WayBack};
@@ -59,22 +60,7 @@ impl Engine {
                 },
             );
         }
-        let leaving = present
-            .map(|p| {
-                let disruption = |n: &String| {
-                    p.release
-                        .services
-                        .get(n)
-                        .map(|d| d.disruption)
-                        .unwrap_or_default()
-                };
-                p.document
-                    .services
-                    .keys()
-                    .map(|n| (n.clone(), disruption(n)))
-                    .collect()
-            })
-            .unwrap_or_default();
+        let leaving = present.map(disruptions).unwrap_or_default();
         let all = names(present)
             .into_iter()
             .chain(considered.services.iter().cloned())

@@ -1,7 +1,7 @@
 //! What the node runs, without the lock.
 
 use super::Engine;
-use super::consider::shown_order;
+use super::activate::shown_order;
 use super::journal::Transaction;
 use super::observe::{Seen, names};
 use crate::api::{DeploymentEntry, HistoryEntry, ServiceState, ServiceStatus, Status, TransactionStatus};

@@ -4,7 +4,7 @@ mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-pub use order::{Cycle, start_order};
+pub use order::{Cycle, start_order, to_stop};
 
 use crate::api::{Action, Disruption, PlannedService};
 use crate::definition::Definition;
@@ -32,11 +32,11 @@ pub struct Wanted {
 }
 
 /// What happens to each service: those of `wanted` in the order given, then those that are only in
-/// `leaving` and still up.
+/// `leaving`, which is in start order too, and still up.
 pub fn actions(
     order: &[String],
     wanted: &BTreeMap<String, Wanted>,
-    leaving: &BTreeMap<String, Disruption>,
+    leaving: &[(String, Disruption)],
     observed: &BTreeMap<String, Observed>,
 ) -> Vec<PlannedService> {
     let idle = Observed::default();
@@ -147,8 +147,7 @@ mod tests {
         let leaving = [
             ("a".to_owned(), Disruption::None),
             ("b".to_owned(), Disruption::None),
-        ]
-        .into();
+        ];
         let states = [("a".to_owned(), observed(true, true, None))].into();
         let planned = actions(&[], &BTreeMap::new(), &leaving, &states);
         assert_eq!(planned.len(), 1);

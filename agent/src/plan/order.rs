@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::api::{Action, PlannedService};
 use crate::definition::Definition;
 
 /// Services that wait for each other.
@@ -32,6 +33,21 @@ pub fn start_order(services: &BTreeMap<String, Definition>) -> Result<Vec<String
         order.push(next);
     }
     Ok(order)
+}
+
+/// Names of the services that have to stop, in the order in which they do: those that are started last go first.
+/// What runs now was started in the order of the deployment that is left, so `leaving` decides; services that it
+/// does not know go before all others, in reverse order of the plan.
+pub fn to_stop(planned: &[PlannedService], leaving: &[String]) -> Vec<String> {
+    let rank = |name: &String| leaving.iter().position(|n| n == name).unwrap_or(leaving.len());
+    let mut names: Vec<String> = planned
+        .iter()
+        .filter(|p| matches!(p.action, Action::Restart | Action::Retire))
+        .map(|p| p.name.clone())
+        .collect();
+    names.sort_by_key(rank);
+    names.reverse();
+    names
 }
 
 /// Service → services of the set that have to be started before it.
@@ -83,6 +99,26 @@ mod tests {
         ]
         .into();
         assert_eq!(start_order(&services).unwrap(), ["d", "b", "c", "a"]);
+    }
+
+    #[test]
+    fn services_stop_in_reverse_order_of_the_deployment_that_is_left() {
+        let planned = |name: &str, action| PlannedService {
+            name: name.into(),
+            action,
+            reason: String::new(),
+            disruption: crate::api::Disruption::None,
+        };
+        let leaving: Vec<String> = ["store", "log", "daemon", "user"].map(str::to_owned).into();
+        let plan = [
+            planned("stray", Action::Restart),
+            planned("daemon", Action::Restart),
+            planned("store", Action::Keep),
+            planned("fresh", Action::Start),
+            planned("log", Action::Retire),
+            planned("user", Action::Retire),
+        ];
+        assert_eq!(to_stop(&plan, &leaving), ["stray", "user", "daemon", "log"]);
     }
 
     #[test]

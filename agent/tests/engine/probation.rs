@@ -33,6 +33,13 @@ async fn a_failing_first_installation_leaves_an_empty_node() {
     let outcome = node.upgrade("r:3").await.unwrap();
     assert_eq!((outcome.kind, outcome.current), (OutcomeKind::RolledBack, None));
     assert_eq!(node.version(), None);
+    let calls = node.world.script().calls.clone();
+    let stops: Vec<&String> = calls.iter().filter(|c| c.starts_with("stop")).collect();
+    assert_eq!(
+        stops,
+        ["stop net.service", "stop base.service"],
+        "last started, first stopped"
+    );
 }
 
 #[tokio::test]

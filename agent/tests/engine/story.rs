@@ -164,7 +164,7 @@ async fn what_the_new_set_no_longer_has_is_stopped_with_its_unit_in_place() {
     let calls = node.world.script().calls.clone();
     assert_eq!(
         calls,
-        ["reload", "stop net.service", "stop compute.service", "reload"]
+        ["reload", "stop compute.service", "stop net.service", "reload"]
     );
     let left: Vec<_> = std::fs::read_dir(node.roots.retired()).unwrap().collect();
     assert!(left.is_empty());
