@@ -88,6 +88,7 @@ pub fn render_service(
         seccomp,
     };
     let config = spec::oci_spec(&resolved).map_err(|e| wrong().because(e))?;
+    let config = spec::document::document(&config).map_err(|e| wrong().because(e))?;
     add_json(&mut bundle, "config.json", &config, &wrong)?;
     let credentials = credential_files(definition, &accounts)?;
     let timeout = definition.unit.timeout_start_sec.duration().as_secs();

@@ -4,6 +4,7 @@
 pub mod capabilities;
 pub mod container;
 pub mod devices;
+pub mod document;
 pub mod mounts;
 mod namespaces;
 mod process;
