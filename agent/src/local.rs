@@ -27,7 +27,10 @@ impl LocalAgent {
 
 impl Agent for LocalAgent {
     fn run(&self, request: &Request, events: EventSender) -> std::result::Result<Report, Failure> {
-        let engine = self.engine()?;
+        let engine = match request {
+            Request::Recover { boot: true } => Engine::of_this_host_at_boot(self.roots.clone())?,
+            _ => self.engine()?,
+        };
         runtime()?
             .block_on(carry_out(&engine, request, events))
             .map_err(Failure::from)

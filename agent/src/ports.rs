@@ -126,6 +126,8 @@ pub trait Units: Send + Sync {
     async fn daemon_reload(&self) -> Result<()>;
     /// Starts a unit and waits for the job; the inner error says how the job ended.
     async fn start(&self, unit: &str, deadline: Duration) -> Result<std::result::Result<(), String>>;
+    /// Queues the start of a unit and does not wait: for a unit that is ordered after the caller.
+    async fn enqueue_start(&self, unit: &str) -> Result<()>;
     /// Stops a unit and waits for the job; the inner error says how the job ended.
     async fn stop(&self, unit: &str, deadline: Duration) -> Result<std::result::Result<(), String>>;
     /// Forgets earlier failures, so that a start limit does not stand in the way.

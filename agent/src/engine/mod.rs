@@ -28,7 +28,7 @@ pub use report::{EventSink, Reporter, silent};
 pub use verbs::UpgradeOptions;
 
 use crate::error::{AgentError, Kind, Result};
-use crate::ports::Ports;
+use crate::ports::{Ports, real};
 use crate::root::Roots;
 
 /// The engine of one node.
@@ -49,7 +49,16 @@ impl Engine {
     /// # Errors
     /// The store can't be opened.
     pub fn of_this_host(roots: Roots) -> Result<Self> {
-        let ports = crate::ports::real::ports(&roots)?;
+        let ports = real::ports(&roots, real::Stage::Up)?;
+        Ok(Engine::new(roots, ports))
+    }
+
+    /// For this host before a bus runs: for [`Engine::recover`] at boot.
+    ///
+    /// # Errors
+    /// The store can't be opened.
+    pub fn of_this_host_at_boot(roots: Roots) -> Result<Self> {
+        let ports = real::ports(&roots, real::Stage::Boot)?;
         Ok(Engine::new(roots, ports))
     }
 

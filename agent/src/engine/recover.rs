@@ -1,5 +1,7 @@
 //! What becomes of a transaction that was interrupted.
 
+use node_systemd::render::SERVICES_TARGET;
+
 use super::Engine;
 use super::journal::{Claim, Claimant, Transaction};
 use super::report::{EventSink, Reporter};
@@ -22,15 +24,22 @@ impl Engine {
     /// Finishes the open transaction, or goes back.
     ///
     /// With `boot`, before the services start: takes one try off durably and, when none is left,
-    /// flips back; the engine that comes later in this boot does the rest.
+    /// flips back; the engine that comes later in this boot does the rest. In the boot that the
+    /// transaction was last worked on there is nothing to take: the services are up already.
     ///
     /// # Errors
     /// Another process holds the lock, the journal can't be read, or going back failed.
     pub async fn recover(&self, boot: bool, sink: EventSink) -> Result<Outcome> {
+        if boot
+            && let Some(journal) = Transaction::load(&self.roots)?
+            && journal.claim.boot_id == self.ports.host.boot_id()?
+        {
+            return self.nothing_to_settle("the open transaction is of this boot");
+        }
         let lock = self.lock()?;
         let reporter = Reporter::new(sink, self.ports.clock.clone());
         let Some(mut journal) = Transaction::load(&self.roots)? else {
-            return self.nothing_open();
+            return self.nothing_to_settle("no transaction is open");
         };
         let boot_id = self.ports.host.boot_id()?;
         let taken = journal.claim
@@ -89,6 +98,8 @@ impl Engine {
                 Effect::Flip(to) if current(&self.roots)? != to => {
                     self.flip(to)?;
                     self.ports.units.daemon_reload().await?;
+                    // The boot has queued what was current before; what only the old set has was not among it.
+                    self.ports.units.enqueue_start(SERVICES_TARGET).await?;
                 }
                 Effect::Flip(_)
                 | Effect::Fetch
@@ -127,7 +138,7 @@ impl Engine {
         })
     }
 
-    fn nothing_open(&self) -> Result<Outcome> {
+    fn nothing_to_settle(&self, message: &str) -> Result<Outcome> {
         let seq = current(&self.roots)?;
         Ok(Outcome {
             kind: OutcomeKind::NothingToDo,
@@ -137,7 +148,7 @@ impl Engine {
             release: None,
             services: Vec::new(),
             failure: None,
-            message: "no transaction is open".into(),
+            message: message.into(),
             duration_ms: 0,
         })
     }

@@ -121,6 +121,12 @@ async fn a_node_that_never_gets_through_goes_back_at_boot_by_itself() {
         }
         assert!(boots < 10, "it would boot for ever");
     }
+    let calls = node.world.script().calls.clone();
+    assert_eq!(
+        calls[calls.len() - 2..],
+        ["reload", "enqueue nodectl-services.target"],
+        "systemd learns what is current now, and nothing waits for services that are ordered after this"
+    );
     assert_eq!(
         boots, 3,
         "three tries: the activation and two boots; the third boot goes back"
@@ -149,6 +155,26 @@ async fn a_boot_and_the_engine_after_it_are_one_try() {
     let outcome = node.engine().recover(false, silent()).await.unwrap();
     assert_eq!((outcome.kind, left), (OutcomeKind::Done, 1));
     assert_eq!(node.version().as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn settling_for_a_boot_does_nothing_in_the_boot_of_the_transaction() {
+    let node = in_probation().await;
+    let journal = std::fs::read(node.roots.transaction()).unwrap();
+    node.world.script().calls.clear();
+    let outcome = node.engine().recover(true, silent()).await.unwrap();
+    assert_eq!(outcome.kind, OutcomeKind::NothingToDo);
+    node.world.reboot();
+    node.engine().recover(true, silent()).await.unwrap();
+    let taken = std::fs::read(node.roots.transaction()).unwrap();
+    assert_ne!(taken, journal);
+    node.engine().recover(true, silent()).await.unwrap();
+    assert_eq!(
+        std::fs::read(node.roots.transaction()).unwrap(),
+        taken,
+        "one boot takes one try, however often it is asked"
+    );
+    assert_eq!(node.world.script().calls, [""; 0]);
 }
 
 #[tokio::test]

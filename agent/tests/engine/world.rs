@@ -222,6 +222,11 @@ impl Units for World {
         Ok(self.start_unit(unit))
     }
 
+    async fn enqueue_start(&self, unit: &str) -> Result<()> {
+        self.script().calls.push(format!("enqueue {unit}"));
+        Ok(())
+    }
+
     async fn stop(&self, unit: &str, _: Duration) -> Result<std::result::Result<(), String>> {
         let mut script = self.script();
         script.calls.push(format!("stop {unit}"));
