@@ -5,13 +5,17 @@ use std::path::PathBuf;
 use anyhow::Result;
 
 use crate::cloud::Cloud;
-use crate::compute;
 use crate::control_plane::{self, Pending};
 use crate::node::{Name, Node, Setup};
+use crate::publish::Publisher;
 use crate::story::Story;
+use crate::{compute, moves};
 
 /// The node's name, and its host name in the cloud.
 pub const NODE: &str = "node1";
+
+/// The instance that lives through it.
+const GUEST: &str = "guest1";
 
 /// What the story is told with.
 #[derive(Debug, Clone)]
@@ -38,9 +42,22 @@ pub fn tell(story: &mut Story, props: &Props) -> Result<Told> {
     clear(&name)?;
     let pending = Pending::begin();
     compute::registry_serves(story)?;
+    let publisher = Publisher::new(&props.stage)?;
+    let [first, second, broken] = moves::releases_are_published(story, &publisher)?;
     let setup = Setup::node()?.install(&props.stage);
     let node = compute::node_boots(story, &name, &setup)?;
     let cloud = compute::control_plane_serves(story, pending)?;
+    moves::node_is_configured(&node, &cloud.access()?, &publisher)?;
+    moves::empty_node_upgrades(story, &node, &first)?;
+    compute::cloud_sees_compute(story, &cloud, &name)?;
+    let beat = compute::guest_boots(story, &cloud, &name, GUEST)?;
+    let guest = (GUEST.to_owned(), beat);
+    moves::plan_names_compute_alone(story, &node, &second)?;
+    moves::compute_alone_upgrades(story, &node, &cloud, &second, &guest)?;
+    moves::broken_release_is_left(story, &node, &broken)?;
+    moves::node_rolls_back(story, &node, &cloud, &guest)?;
+    moves::history_tells_all(story, &node)?;
+    moves::reboot_needs_no_daemon(story, &node, &cloud)?;
     Ok(Told { node, cloud })
 }
 

@@ -1,0 +1,231 @@
+//! Images and releases for the story: built from the definitions of this repository by the program that operators
+//! use, pushed to the lab's registry over loopback, and signed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command::{command, output};
+use crate::progress::Progress;
+use crate::{lab, paths, registry};
+
+/// Where the images and releases are in the registry.
+const NAMESPACE: &str = "compute";
+
+/// The release's repository below [`NAMESPACE`].
+const RELEASE: &str = "compute-release";
+
+/// Definitions of images, and the repository and tag that each is pushed to.
+const IMAGES: [(&str, &str, &str); 5] = [
+    ("openvswitch", "openvswitch", "1"),
+    ("libvirt", "libvirt", "1"),
+    ("nova-compute", "nova-compute", "1"),
+    ("nova-compute-2", "nova-compute", "2"),
+    ("nova-compute-3", "nova-compute", "3"),
+];
+
+/// Who publishes: the program, a directory to work in, and a signing key.
+#[derive(Debug)]
+pub struct Publisher {
+    nodectl: PathBuf,
+    work: PathBuf,
+}
+
+impl Publisher {
+    /// Uses the nodectl that is staged, makes a signing key and takes a copy of the definitions: a build writes
+    /// lock files beside them, and a story leaves the repository as it is.
+    ///
+    /// # Errors
+    /// A file cannot be copied, or openssl makes no key.
+    pub fn new(stage: &Path) -> Result<Self> {
+        let work = paths::work().join("publish");
+        let nodectl = stage.join("usr/bin/nodectl");
+        let nodectl = nodectl
+            .canonicalize()
+            .with_context(|| format!("find {}", nodectl.display()))?;
+        let publisher = Self { nodectl, work };
+        for part in ["definitions", "services", "releases"] {
+            copy_definitions(
+                &repository().join("images").join(part),
+                &publisher.work.join(part),
+            )?;
+        }
+        publisher.make_key()?;
+        Ok(publisher)
+    }
+
+    /// Public half of the key, PEM.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn public_key(&self) -> Result<Vec<u8>> {
+        let path = self.work.join("release.pub");
+        fs::read(&path).with_context(|| format!("read {}", path.display()))
+    }
+
+    /// Builds all images from Debian packages, or takes them from the cache of earlier builds.
+    ///
+    /// # Errors
+    /// A build fails; the error ends with what it said last.
+    pub fn build_images(&self, progress: &Progress) -> Result<()> {
+        for (definition, ..) in IMAGES {
+            progress.say(definition);
+            let mut build = command(&self.nodectl.to_string_lossy(), ["image", "build", "--output"]);
+            build
+                .arg(self.layout(definition))
+                .arg(self.work.join("definitions").join(format!("{definition}.toml")));
+            self.follow(&mut build, definition, progress)?;
+        }
+        Ok(())
+    }
+
+    /// Pushes all images.
+    ///
+    /// # Errors
+    /// The registry refuses one.
+    pub fn push_images(&self, progress: &Progress) -> Result<()> {
+        for (definition, repository, tag) in IMAGES {
+            progress.say(format!("{repository}:{tag}"));
+            let layout = self.layout(definition).to_string_lossy().into_owned();
+            self.nodectl(&[
+                "image",
+                "push",
+                &layout,
+                &format!("{}/{repository}:{tag}", base()),
+            ])?;
+        }
+        Ok(())
+    }
+
+    /// Builds, pushes and signs the release with this version; its nova-compute is the image with this tag. Returns
+    /// the reference that nodes use.
+    ///
+    /// # Errors
+    /// A step fails.
+    pub fn publish_release(&self, version: u32) -> Result<String> {
+        let layout = self.work.join(format!("release-{version}"));
+        if layout.exists() {
+            fs::remove_dir_all(&layout).with_context(|| format!("remove {}", layout.display()))?;
+        }
+        let definition = self.work.join("releases/compute.toml");
+        let number = version.to_string();
+        let image = |name: &str, tag: &str| format!("{name}={}/{name}:{tag}", base());
+        let (ovs, libvirt, nova) = (
+            image("openvswitch", "1"),
+            image("libvirt", "1"),
+            image("nova-compute", &number),
+        );
+        let (layout, definition) = (layout.to_string_lossy(), definition.to_string_lossy());
+        self.nodectl(&[
+            "release",
+            "build",
+            "--release-version",
+            &number,
+            "--image",
+            &ovs,
+            "--image",
+            &libvirt,
+            "--image",
+            &nova,
+            "--output",
+            &layout,
+            &definition,
+        ])?;
+        let reference = format!("{}/{RELEASE}:{version}", base());
+        self.nodectl(&["release", "push", &format!("oci:{layout}"), &reference])?;
+        self.sign(&reference)?;
+        Ok(format!(
+            "{}/{NAMESPACE}/{RELEASE}:{version}",
+            registry::from_nodes()
+        ))
+    }
+
+    /// Nodes see the registry under another name than loopback: the signature speaks of theirs.
+    fn sign(&self, reference: &str) -> Result<()> {
+        let key = self.work.join("release.key");
+        let name = format!("{}/{NAMESPACE}/{RELEASE}", registry::from_nodes());
+        self.nodectl(&[
+            "release",
+            "sign",
+            "--key",
+            &key.to_string_lossy(),
+            "--as",
+            &name,
+            reference,
+        ])
+        .map(drop)
+    }
+
+    fn nodectl(&self, arguments: &[&str]) -> Result<String> {
+        output(
+            lab::command_inside(&self.nodectl.to_string_lossy())
+                .arg("--quiet")
+                .args(arguments),
+        )
+    }
+
+    /// Runs a build and tells its last words while it goes on.
+    fn follow(&self, build: &mut std::process::Command, name: &str, progress: &Progress) -> Result<()> {
+        let mut last = Vec::new();
+        let done = crate::command::stream(build.stdin(Stdio::null()), |line| {
+            progress.say(format!("{name}: {line}"));
+            last.push(line.to_owned());
+            let surplus = last.len().saturating_sub(15);
+            last.drain(..surplus);
+        });
+        done.with_context(|| format!("build image {name}: {}", last.join("\n")))
+    }
+
+    fn layout(&self, definition: &str) -> PathBuf {
+        self.work.join("layouts").join(definition)
+    }
+
+    fn make_key(&self) -> Result<()> {
+        let (key, public) = (self.work.join("release.key"), self.work.join("release.pub"));
+        if key.exists() && public.exists() {
+            return Ok(());
+        }
+        output(command("openssl", ["genpkey", "-algorithm", "ed25519", "-out"]).arg(&key))?;
+        output(
+            command("openssl", ["pkey", "-pubout", "-in"])
+                .arg(&key)
+                .arg("-out")
+                .arg(&public),
+        )
+        .map(drop)
+    }
+}
+
+/// Trust policy of a node: this key for everything below the namespace.
+pub fn trust_policy() -> String {
+    format!(
+        "[[repository]]\nname = \"{}/{NAMESPACE}\"\nkeys = [\"release.pub\"]\n",
+        registry::from_nodes()
+    )
+}
+
+fn base() -> String {
+    format!("{}/{NAMESPACE}", registry::FROM_LAB)
+}
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn copy_definitions(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("create {}", to.display()))?;
+    let entries = fs::read_dir(from).with_context(|| format!("read {}", from.display()))?;
+    let mut copied = 0;
+    for entry in entries {
+        let path = entry?.path();
+        let Some(name) = path.file_name().filter(|_| path.is_file()) else {
+            continue;
+        };
+        fs::copy(&path, to.join(name)).with_context(|| format!("copy {}", path.display()))?;
+        copied += 1;
+    }
+    ensure!(copied > 0, "{} has no definitions", from.display());
+    Ok(())
+}
