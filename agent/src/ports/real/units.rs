@@ -1,5 +1,6 @@
 //! systemd over D-Bus.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,17 +18,27 @@ const CALL: Duration = Duration::from_secs(30);
 /// Time for systemd to read all units anew; generators run meanwhile.
 const RELOAD: Duration = Duration::from_secs(90);
 
+/// Makes a connection to systemd.
+type Connect =
+    dyn Fn() -> Pin<Box<dyn Future<Output = std::result::Result<Systemd, Error>> + Send>> + Send + Sync;
+
 /// systemd, connected at the first call.
-#[derive(Debug)]
 pub(super) struct Systemd1 {
-    when: Stage,
+    connect: Box<Connect>,
     connection: Mutex<Option<Systemd>>,
 }
 
 impl Systemd1 {
-    pub fn new(when: Stage) -> Self {
+    pub fn new(stage: Stage) -> Self {
+        Self::over(match stage {
+            Stage::Up => Box::new(|| Box::pin(Systemd::connect())),
+            Stage::Boot => Box::new(|| Box::pin(Systemd::connect_private())),
+        })
+    }
+
+    fn over(connect: Box<Connect>) -> Self {
         Systemd1 {
-            when,
+            connect,
             connection: Mutex::new(None),
         }
     }
@@ -38,11 +49,9 @@ impl Systemd1 {
         if let Some(systemd) = connection.as_ref() {
             return Ok(systemd.clone());
         }
-        let connected = match self.when {
-            Stage::Up => Systemd::connect().await,
-            Stage::Boot => Systemd::connect_private().await,
-        };
-        let systemd = connected.map_err(|e| failed("can't reach systemd", e))?;
+        let systemd = (self.connect)()
+            .await
+            .map_err(|e| failed("can't reach systemd", e))?;
         Ok(connection.insert(systemd).clone())
     }
 
@@ -176,12 +185,53 @@ impl Units for Systemd1 {
 
     async fn journal(&self, unit: &str, lines: u32) -> Vec<String> {
         let Ok(name) = name(unit) else { return Vec::new() };
-        match journal::read(&Query::last(name, lines), CALL).await {
+        // Only the last run: what an earlier one said would pass for the reason of this failure.
+        let invocation = self.status(unit).await.map(|status| status.invocation_id);
+        let query = Query {
+            invocation_id: invocation.ok().filter(|id| !id.is_empty()),
+            ..Query::last(name, lines)
+        };
+        match journal::read(&query, CALL).await {
             Ok(lines) => lines
                 .into_iter()
                 .map(|l| format!("{}: {}", l.identifier, l.message))
                 .collect(),
             Err(e) => vec![format!("(the journal of {unit} can't be read: {e})")],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use node_systemd::fake::FakeSystemd;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_connection_that_broke_is_made_anew_and_the_question_asked_again() {
+        let alive: Arc<Mutex<Vec<FakeSystemd>>> = Arc::default();
+        let made = alive.clone();
+        let systemd = Systemd1::over(Box::new(move || {
+            let made = made.clone();
+            Box::pin(async move {
+                let (fake, systemd) = FakeSystemd::start().await?;
+                fake.add(&UnitName::parse("a.service").unwrap());
+                made.lock().await.push(fake);
+                Ok(systemd)
+            })
+        }));
+        let start = || systemd.start("a.service", CALL);
+        assert_eq!(start().await.unwrap(), Ok(()));
+        assert!(systemd.state("a.service").await.unwrap().active);
+        assert_eq!(
+            alive.lock().await.len(),
+            1,
+            "one connection serves many questions"
+        );
+        alive.lock().await.clear();
+        assert_eq!(start().await.unwrap(), Ok(()));
+        assert_eq!(alive.lock().await[0].calls(), ["start a.service"]);
     }
 }
