@@ -19,7 +19,8 @@ use node_runtime::seccomp;
 use node_runtime::spec::container::{Container, HostNamespace};
 use node_runtime::spec::{Resolved, oci_spec};
 
-const RUNS: usize = 40;
+/// Samples of each subject, if `RUNS` in the environment does not say.
+const RUNS: usize = 100;
 const DIGEST: &str = "bench";
 
 /// One way of launching, with its samples in milliseconds.
@@ -51,7 +52,11 @@ fn main() -> Result<()> {
             crun(directory.path(), &bundle, kind),
         ));
     }
-    for _ in 0..RUNS {
+    let runs = std::env::var("RUNS")
+        .map_or(Ok(RUNS), |runs| runs.parse())
+        .context("RUNS")?;
+    ensure!(runs > 0, "RUNS is 0");
+    for _ in 0..runs {
         for subject in &mut subjects {
             subject.sample()?;
         }
@@ -197,8 +202,13 @@ impl Subject {
         };
         let (cpu, wall) = (line(&mut self.cpu), line(&mut self.wall));
         println!(
-            "{:<24} n={RUNS} cpu min {:>6.2} med {:>6.2} ms | wall min {:>6.2} med {:>6.2} ms",
-            self.name, cpu.0, cpu.1, wall.0, wall.1
+            "{:<24} n={} cpu min {:>6.2} med {:>6.2} ms | wall min {:>6.2} med {:>6.2} ms",
+            self.name,
+            self.cpu.len(),
+            cpu.0,
+            cpu.1,
+            wall.0,
+            wall.1
         );
     }
 }

@@ -13,6 +13,12 @@ use crate::launch::{Bundle, StartError};
 /// The first thing that would make a launch fail, naming the file or path.
 pub fn check(bundle: &Path) -> Result<(), StartError> {
     let bundle = Bundle::load(bundle)?;
+    let digest = bundle.path.join("digest");
+    let text = std::fs::read_to_string(&digest).map_err(StartError::path("read", &digest))?;
+    if !is_digest(text.trim_end_matches('\n')) {
+        let reason = "is not a service digest, 64 hexadecimal digits".to_owned();
+        return Err(StartError::Bundle { path: digest, reason });
+    }
     if !bundle.tree().is_dir() {
         return Err(fault(
             &bundle,
@@ -36,6 +42,12 @@ pub fn check(bundle: &Path) -> Result<(), StartError> {
         )),
         Some(_) | None => Ok(()),
     }
+}
+
+/// Its form. Whether it is that of the content is for whoever writes bundles: hashing is not linked
+/// into node-run, since every launch would load it.
+fn is_digest(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn fault(bundle: &Bundle, reason: String) -> StartError {

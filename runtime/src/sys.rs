@@ -86,19 +86,17 @@ pub(crate) fn set_mount_attributes(
     check(result).map(drop)
 }
 
-/// Attaches a detached mount at `target`, move_mount(2).
-pub(crate) fn attach_mount(mount: BorrowedFd<'_>, target: &Path) -> io::Result<()> {
-    const FROM_EMPTY_PATH: u32 = 0x4;
-    let target = c_path(target)?;
-    // SAFETY: both paths are NUL-terminated strings that outlive the call.
+/// Attaches a detached mount at what `target` stands for, move_mount(2).
+pub(crate) fn attach_mount(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: both paths are NUL-terminated constants.
     let result = unsafe {
         libc::syscall(
             libc::SYS_move_mount,
             mount.as_raw_fd(),
             c"".as_ptr(),
-            libc::AT_FDCWD,
-            target.as_ptr(),
-            FROM_EMPTY_PATH,
+            target.as_raw_fd(),
+            c"".as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH,
         )
     };
     check(result).map(drop)

@@ -71,13 +71,30 @@ fn the_journal_names_step_path_and_cause() {
         &["cannot find kernel parameter /proc/sys/net/no_such_key: No such file"],
     );
 
-    let mut cwd = command("cwd");
-    cwd.container.process.cwd = Some("/no/such/cwd".into());
+    for (name, directory, cause) in [
+        ("cwd", "/no/such/cwd", "No such file"),
+        ("cwd-file", "/etc/passwd", "not a directory"),
+    ] {
+        let mut cwd = command(name);
+        cwd.container.process.cwd = Some(directory.into());
+        let expected = format!("cannot enter working directory {directory}: {cause}");
+        fails_with(&node, &cwd, &[&expected]);
+    }
+
+    let mut shared = command("shared");
+    shared.container.mounts.push(Mount {
+        source: Some("/srv/alone".into()),
+        propagation: Propagation::Shared,
+        ..source.container.mounts[0].clone()
+    });
+    node.ok("mkdir -p /srv/alone && mount -t tmpfs --make-private alone /srv/alone");
     fails_with(
         &node,
-        &cwd,
-        &["cannot create the container of cwd", "chdir", "ENOENT"],
+        &shared,
+        &["/srv/alone: propagation `shared` needs a shared mount, and the host's mount there is private"],
     );
+    node.ok("mount --make-shared /srv/alone");
+    shared.up(&node);
 
     let mut digest = command("digest");
     digest.install(&node);
@@ -131,6 +148,9 @@ fn a_bundle_that_could_kill_others_is_refused() {
     let good = Service::command("good", &["/bin/true"]);
     good.install(&node);
     node.ok("/usr/libexec/node-run check /var/lib/nodectl/deployments/1/services/good");
+    node.write("/var/lib/nodectl/deployments/1/services/good/digest", "short\n");
+    let short = node.sh("/usr/libexec/node-run check /var/lib/nodectl/deployments/1/services/good");
+    assert!(String::from_utf8_lossy(&short.stderr).contains("good/digest: is not a service digest"));
     Service::command("absent", &["/no/such"]).install(&node);
     let absent = node.sh("/usr/libexec/node-run check /var/lib/nodectl/deployments/1/services/absent");
     assert!(String::from_utf8_lossy(&absent.stderr).contains("program /no/such is not in the image"));

@@ -206,6 +206,12 @@ fn secrets_are_files_of_the_service_alone() {
         "cat /etc/secrets.conf; stat -c %a:%u /etc/secrets.conf",
     );
     assert_eq!(text, "[DEFAULT]\ntransport_url = rabbit://u:p@h\n400:65534");
+    let swappable = inside(
+        &node,
+        "secret",
+        "grep secrets.conf /proc/self/mountinfo | grep -v ramfs",
+    );
+    assert_eq!(String::from_utf8_lossy(&swappable.stdout), "");
     let leaks = node.sh("grep -rl rabbit /run/nodectl /var/lib/nodectl; journalctl | grep rabbit");
     assert_eq!(String::from_utf8_lossy(&leaks.stdout), "");
     service.name = "no-secret".into();
@@ -312,6 +318,34 @@ fn filters_and_capabilities_are_those_of_the_definition() {
         let keyctl = "perl -e \"syscall(250, 0, -3, 0); print \\$! + 0\"";
         assert_eq!(inside_ok(&node, name, keyctl), "1", "EPERM by the filter");
     }
+}
+
+#[test]
+fn a_service_starts_without_what_the_host_withholds() {
+    let node = Box::boot();
+    let mut service = sleeper("withheld").unit("CapabilityBoundingSet=~CAP_SYS_RESOURCE");
+    for name in ["SYS_RESOURCE", "NET_RAW"] {
+        let why = "test".to_owned();
+        service.container.capabilities.insert(capability(name), why);
+    }
+    service.up(&node);
+    let journal = node.journal("withheld");
+    let warning = "runs without CAP_SYS_RESOURCE: this host does not give it";
+    assert!(journal.contains(warning), "{journal}");
+    assert!(!journal.contains("CAP_NET_RAW"), "{journal}");
+    let pid = node.property("withheld", "MainPID");
+    let sets = "grep -E \"^Cap(Eff|Prm|Bnd)\"";
+    let held = node.ok(&format!("{sets} /proc/{pid}/status | cut -f 2 | uniq"));
+    assert_eq!(held, "0000000000002000");
+    assert_eq!(
+        inside_ok(
+            &node,
+            "withheld",
+            &format!("{sets} /proc/self/status | cut -f 2 | uniq")
+        ),
+        held,
+        "exec gives what the service has"
+    );
 }
 
 #[test]

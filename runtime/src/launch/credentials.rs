@@ -13,9 +13,6 @@ pub(super) fn render(
     files: &[CredentialFile],
     directory: &Path,
 ) -> Result<Vec<(PathBuf, PathBuf)>, StartError> {
-    if files.is_empty() {
-        return Ok(Vec::new());
-    }
     let from = std::env::var_os("CREDENTIALS_DIRECTORY")
         .map(PathBuf::from)
         .ok_or_else(|| {

@@ -70,6 +70,21 @@ pub(super) fn has_host_dev(entries: &[Entry]) -> bool {
         .any(|e| matches!(e, Entry::Bind(bind) if bind.target == Path::new("/dev")))
 }
 
+/// Whether the mount of an open file passes mounts on: proc_pid_fdinfo(5) names it, its line in
+/// proc_pid_mountinfo(5) has a field `shared:`.
+pub(super) fn is_shared(fdinfo: &str, mountinfo: &str) -> bool {
+    let id = fdinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("mnt_id:"))
+        .map(str::trim);
+    let line = mountinfo
+        .lines()
+        .find(|line| id.is_some() && line.split(' ').next() == id);
+    let fields = line.into_iter().flat_map(|line| line.split(' ').skip(6));
+    let mut optional = fields.take_while(|field| *field != "-");
+    optional.any(|field| field.starts_with("shared:"))
+}
+
 /// Where a host path shows inside the service, if it does.
 pub(super) fn visible_at(entries: &[Entry], host: &Path) -> Option<PathBuf> {
     let mut inside = None;
@@ -191,6 +206,17 @@ mod tests {
         assert_eq!(parent_of(&all, 2).map(Entry::target), Some(Path::new("/run/a")));
         assert_eq!(parent_of(&all, 3), None);
         assert_eq!(parent_of(&all, 0), None);
+    }
+
+    #[test]
+    fn shared_mounts_are_told_from_others() {
+        let table = "21 1 8:1 / / rw shared:1 - ext4 /dev/a rw\n\
+                     22 21 0:5 / /a rw master:1 - tmpfs shared:7 rw\n\
+                     23 21 0:6 / /b rw - tmpfs t rw\n\
+                     2 21 0:7 / /c rw master:1 shared:9 - tmpfs t rw\n";
+        let shared = |id: u32| is_shared(&format!("pos:\t0\nmnt_id:\t{id}\nino:\t3\n"), table);
+        assert_eq!([21, 22, 23, 2, 3].map(shared), [true, false, false, true, false]);
+        assert!(!is_shared("", table));
     }
 
     #[test]

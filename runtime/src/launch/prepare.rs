@@ -10,11 +10,12 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{chdir, pivot_root};
-use oci_spec::runtime::{Mount, MountBuilder, Spec};
+use oci_spec::runtime::Spec;
 
 use super::mounts::{self, Bind, Entry};
+use super::place::{self, Root, take_mount};
 use super::skeleton::{self, MountPoint};
-use super::{Bundle, StartError, credentials};
+use super::{Bundle, CredentialFile, StartError, credentials};
 use crate::sys::{self, MountPropagation};
 
 const ROOT: &str = "/root";
@@ -34,18 +35,6 @@ pub(super) struct Prepared {
     pub notify_socket: Option<PathBuf>,
 }
 
-/// A bind mount taken from the host before anything was changed.
-struct Taken {
-    bind: Bind,
-    mount: OwnedFd,
-    directory: bool,
-}
-
-enum Source {
-    Taken(Taken),
-    FileSystem(Mount),
-}
-
 /// Prepares the mount namespace of this process. `stage` is a directory of the host that serves as
 /// mount point and stays empty there; `notify` is the supervisor's socket if the service shall have
 /// it.
@@ -56,17 +45,27 @@ pub(super) fn prepare(bundle: &Bundle, stage: &Path, notify: Option<&Path>) -> R
     let notify_socket = notify.map(|socket| show(&mut entries, socket)).transpose()?;
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| StartError::call("unshare mounts")(e.into()))?;
     let host_dev = mounts::has_host_dev(&entries);
-    let sources = take(&entries)?;
+    let sources = place::take(&entries, &bundle.spec)?;
     let tree = take_mount(bundle.tree(), MountPropagation::Private, true, false)?;
     let proc = take_mount(Path::new("/proc"), MountPropagation::Private, false, false)?;
     cover(stage)?;
 
-    let secrets = make(stage, "credentials")?;
-    let secrets = credentials::render(&bundle.launch.credential_files, &secrets)?;
-    place_root(bundle, stage, &tree, wanted(&entries, &sources, &secrets))?;
-    let mut list = place_sources(sources, stage, host_dev)?;
+    let secrets = render_secrets(&bundle.launch.credential_files, stage)?;
+    let root = place_root(bundle, stage, &tree, place::wanted(&entries, &sources, &secrets))?;
+    let list = root.place(sources)?;
     for (source, target) in secrets {
-        list.push(bind_mount(&after_move(stage, &source), &target, false)?);
+        root.attach(
+            &take_mount(&source, MountPropagation::Private, false, false)?,
+            &target,
+            false,
+        )?;
+    }
+    let process = bundle.spec.process().as_ref();
+    process.map_or(Ok(()), |process| {
+        root.find_working_directory(process.cwd(), &list)
+    })?;
+    if host_dev {
+        root.cover_dev()?;
     }
     move_into(stage, &proc)?;
     let mut spec = bundle.spec.clone();
@@ -87,15 +86,27 @@ pub(super) fn prepare(bundle: &Bundle, stage: &Path, notify: Option<&Path>) -> R
 }
 
 /// A directory of the stage.
-fn make(stage: &Path, name: &str) -> Result<PathBuf, StartError> {
+pub(super) fn make(stage: &Path, name: &str) -> Result<PathBuf, StartError> {
     let path = stage.join(name);
     std::fs::create_dir_all(&path).map_err(StartError::path("make", &path))?;
     Ok(path)
 }
 
 /// Where a path of the stage is once the stage is the root.
-fn after_move(stage: &Path, path: &Path) -> PathBuf {
+pub(super) fn after_move(stage: &Path, path: &Path) -> PathBuf {
     Path::new("/").join(path.strip_prefix(stage).unwrap_or(path))
+}
+
+/// The files with secrets, in memory that is never written to a swap device.
+fn render_secrets(files: &[CredentialFile], stage: &Path) -> Result<Vec<(PathBuf, PathBuf)>, StartError> {
+    if files.is_empty() {
+        return Ok(Vec::new());
+    }
+    let directory = make(stage, "credentials")?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("ramfs"), &directory, Some("ramfs"), flags, Some("mode=0700"))
+        .map_err(|e| StartError::path("mount ramfs on", &directory)(e.into()))?;
+    credentials::render(files, &directory)
 }
 
 /// From here on nothing that is mounted travels to the host; the stage is memory.
@@ -116,7 +127,9 @@ fn cover(stage: &Path) -> Result<(), StartError> {
 /// Makes the stage the root of this mount namespace and lets go of all else.
 fn move_into(stage: &Path, proc: &OwnedFd) -> Result<(), StartError> {
     let target = make(stage, "proc")?;
-    sys::attach_mount(proc.as_fd(), &target).map_err(StartError::path("mount on", &target))?;
+    skeleton::open_path(&target)
+        .and_then(|point| sys::attach_mount(proc.as_fd(), point.as_fd()))
+        .map_err(StartError::path("mount on", &target))?;
     // What libcontainer takes for a host without any cgroup controller.
     make(stage, "sys/fs/cgroup")?;
     let failed = |e: nix::errno::Errno| StartError::path("move into", stage)(e.into());
@@ -179,83 +192,20 @@ fn present_entries(bundle: &Bundle) -> Result<Vec<Entry>, StartError> {
     }
 }
 
-fn take(entries: &[Entry]) -> Result<Vec<Source>, StartError> {
-    entries.iter().map(take_one).collect()
-}
-
-fn take_one(entry: &Entry) -> Result<Source, StartError> {
-    match entry {
-        Entry::FileSystem(mount) => Ok(Source::FileSystem(mount.clone())),
-        Entry::Bind(bind) => {
-            let found = std::fs::metadata(&bind.source);
-            let directory = found
-                .map_err(StartError::path("find mount source", &bind.source))?
-                .is_dir();
-            let mount = take_mount(&bind.source, bind.propagation, bind.read_only, bind.recursive)?;
-            Ok(Source::Taken(Taken {
-                bind: bind.clone(),
-                mount,
-                directory,
-            }))
-        }
-    }
-}
-
-fn take_mount(
-    path: &Path,
-    propagation: MountPropagation,
-    read_only: bool,
-    recursive: bool,
-) -> Result<OwnedFd, StartError> {
-    let mount = sys::clone_mount(path, recursive).map_err(StartError::path("take mount", path))?;
-    sys::set_mount_attributes(mount.as_fd(), propagation, read_only, recursive)
-        .map_err(StartError::path("set mount attributes of", path))?;
-    Ok(mount)
-}
-
-/// The mount points that have to be in the image's tree: those that no other mount provides.
-fn wanted(entries: &[Entry], sources: &[Source], secrets: &[(PathBuf, PathBuf)]) -> Vec<MountPoint> {
-    let on_tree = |target: &Path| {
-        !entries
-            .iter()
-            .any(|entry| target.starts_with(entry.target()) && target != entry.target())
-    };
-    let mut points: Vec<MountPoint> = sources
-        .iter()
-        .map(|source| match source {
-            Source::Taken(taken) => MountPoint {
-                target: taken.bind.target.clone(),
-                directory: taken.directory,
-            },
-            Source::FileSystem(mount) => MountPoint {
-                target: mount.destination().clone(),
-                directory: true,
-            },
-        })
-        .filter(|point| on_tree(&point.target))
-        .collect();
-    let files = secrets
-        .iter()
-        .map(|(_, target)| target)
-        .filter(|target| on_tree(target));
-    points.extend(files.map(|t| MountPoint {
-        target: t.clone(),
-        directory: false,
-    }));
-    points
-}
-
 /// The image's tree, read-only, with the mount points it lacks laid over it.
-fn place_root(
+fn place_root<'a>(
     bundle: &Bundle,
-    stage: &Path,
+    stage: &'a Path,
     tree: &OwnedFd,
     wanted: Vec<MountPoint>,
-) -> Result<(), StartError> {
+) -> Result<Root<'a>, StartError> {
     let root = make(stage, "root")?;
     let missing = skeleton::missing(bundle.tree(), wanted)?;
     if missing.is_empty() {
-        return sys::attach_mount(tree.as_fd(), &root).map_err(StartError::path("mount root on", &root));
+        skeleton::open_path(&root)
+            .and_then(|point| sys::attach_mount(tree.as_fd(), point.as_fd()))
+            .map_err(StartError::path("mount root on", &root))?;
+        return Root::open(stage, &root);
     }
     let layer = make(stage, "skeleton")?;
     skeleton::make(bundle.tree(), &layer, &missing)?;
@@ -268,68 +218,6 @@ fn place_root(
         MsFlags::MS_RDONLY,
         Some(layers.as_str()),
     )
-    .map_err(|e| StartError::path("lay mount points over", bundle.tree())(e.into()))
-}
-
-/// Attaches the taken mounts where libcontainer finds them. The host's /dev goes onto the root at
-/// once and gets covered by a tmpfs for libcontainer to populate, which the workload takes away.
-fn place_sources(sources: Vec<Source>, stage: &Path, host_dev: bool) -> Result<Vec<Mount>, StartError> {
-    let staged = make(stage, "sources")?;
-    let root = stage.join("root");
-    let mut list = Vec::new();
-    for (number, source) in sources.into_iter().enumerate() {
-        match source {
-            Source::FileSystem(mount) => list.push(mount),
-            Source::Taken(taken) if host_dev && taken.bind.target.starts_with("/dev") => {
-                let target = root.join(taken.bind.target.strip_prefix("/").unwrap_or(&taken.bind.target));
-                sys::attach_mount(taken.mount.as_fd(), &target)
-                    .map_err(StartError::path("mount on", &taken.bind.target))?;
-                if taken.bind.target == Path::new("/dev") {
-                    list.push(cover_dev()?);
-                }
-            }
-            Source::Taken(taken) => {
-                let path = staged.join(number.to_string());
-                let made = match taken.directory {
-                    true => std::fs::create_dir(&path),
-                    false => std::fs::File::create_new(&path).map(drop),
-                };
-                made.and_then(|()| sys::attach_mount(taken.mount.as_fd(), &path))
-                    .map_err(StartError::path("attach mount of", &taken.bind.source))?;
-                list.push(bind_mount(
-                    &after_move(stage, &path),
-                    &taken.bind.target,
-                    taken.bind.recursive,
-                )?);
-            }
-        }
-    }
-    Ok(list)
-}
-
-fn bind_mount(source: &Path, target: &Path, recursive: bool) -> Result<Mount, StartError> {
-    let option = if recursive { "rbind" } else { "bind" };
-    let builder = MountBuilder::default()
-        .destination(target)
-        .source(source)
-        .typ("bind");
-    built(builder.options(vec![option.to_owned()]))
-}
-
-fn cover_dev() -> Result<Mount, StartError> {
-    let options = ["nosuid", "mode=755", "size=64k"].map(str::to_owned).to_vec();
-    built(
-        MountBuilder::default()
-            .destination("/dev")
-            .source("tmpfs")
-            .typ("tmpfs")
-            .options(options),
-    )
-}
-
-fn built(builder: MountBuilder) -> Result<Mount, StartError> {
-    builder.build().map_err(|source| StartError::Config {
-        path: "config.json".into(),
-        source,
-    })
+    .map_err(|e| StartError::path("lay mount points over", bundle.tree())(e.into()))?;
+    Root::open(stage, &root)
 }

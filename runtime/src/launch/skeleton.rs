@@ -105,17 +105,45 @@ fn copy_attributes(from: &Path, to: &Path) -> io::Result<()> {
     std::fs::set_permissions(to, meta.permissions())
 }
 
+/// The place to mount on for a path below `root`. What is missing is made, so what it is missing
+/// from has to belong to the service.
+pub(super) fn mount_point(root: &OwnedFd, target: &Path, directory: bool) -> io::Result<OwnedFd> {
+    match resolve(root, target) {
+        Ok(found) => return Ok(found),
+        Err(Errno::ENOENT) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else {
+        return Err(Errno::ENOENT.into());
+    };
+    let parent = mount_point(root, parent, true)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}", parent.as_raw_fd())).join(name);
+    match directory {
+        true => make_directory(&path)?,
+        false => File::create_new(&path).map(drop)?,
+    }
+    Ok(resolve(root, target)?)
+}
+
 fn open_directory(path: &Path) -> io::Result<OwnedFd> {
-    let options = OFlag::O_DIRECTORY.bits() | OFlag::O_CLOEXEC.bits();
+    open(path, OFlag::O_DIRECTORY)
+}
+
+/// A descriptor that stands for a path.
+pub(super) fn open_path(path: &Path) -> io::Result<OwnedFd> {
+    open(path, OFlag::O_PATH)
+}
+
+fn open(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     File::options()
         .read(true)
-        .custom_flags(options)
+        .custom_flags((flags | OFlag::O_CLOEXEC).bits())
         .open(path)
         .map(OwnedFd::from)
 }
 
 /// Resolves a path as a process whose root is the tree would.
-fn resolve(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
+pub(super) fn resolve(root: &OwnedFd, path: &Path) -> Result<OwnedFd, Errno> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS);

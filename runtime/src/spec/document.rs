@@ -56,6 +56,8 @@ mod tests {
             SpecBuilder::default().process(process).build().unwrap()
         };
         let first = document(&spec()).unwrap().to_string();
-        assert!((0..20).all(|_| document(&spec()).unwrap().to_string() == first));
+        for _ in 0..20 {
+            assert_eq!(document(&spec()).unwrap().to_string(), first);
+        }
     }
 }
