@@ -83,6 +83,8 @@ pub struct ProbationFragment {
     pub window_sec: Option<u32>,
     /// How many attempts it gets in all.
     pub tries: Option<NonZeroU32>,
+    /// How long it is held open, in seconds, while gates say no whose trouble is not this node's.
+    pub hold_sec: Option<u32>,
 }
 
 /// `[policy]`: what image layers may contain.

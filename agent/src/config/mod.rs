@@ -8,6 +8,7 @@ mod load;
 mod merge;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -17,6 +18,8 @@ pub use fragment::{
     Treatment,
 };
 pub use load::{load, write_parameter};
+
+use crate::release::Probation;
 
 /// The node's configuration, merged and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,10 +38,8 @@ pub struct Settings {
     pub overrides: BTreeMap<String, BTreeMap<PathBuf, Value>>,
     /// Deployments to keep besides the current and the previous one.
     pub keep: u32,
-    /// Length of the probation in seconds, where it differs from the release's.
-    pub probation_window_sec: Option<u32>,
-    /// Attempts, where they differ from the release's.
-    pub probation_tries: Option<u32>,
+    /// How a new deployment is watched, where it differs from the release.
+    pub probation: ProbationFragment,
     /// What image layers may contain.
     pub policy: PolicyFragment,
     /// Which file set a value: dotted key → file.
@@ -65,6 +66,16 @@ pub struct Registries {
 }
 
 impl Settings {
+    /// How a new deployment is watched: as its release says, except for what this node says.
+    pub fn probation(&self, release: &Probation) -> Probation {
+        let here = &self.probation;
+        Probation {
+            window_sec: here.window_sec.unwrap_or(release.window_sec),
+            tries: here.tries.map_or(release.tries, NonZeroU32::get),
+            hold_sec: here.hold_sec.unwrap_or(release.hold_sec),
+        }
+    }
+
     /// The file that set this key, for error messages.
     pub fn origin(&self, key: &str) -> Option<&PathBuf> {
         self.origins.get(key)
@@ -74,7 +85,6 @@ impl Settings {
 impl From<Fragment> for Settings {
     fn from(f: Fragment) -> Settings {
         let registries = f.registries.unwrap_or_default();
-        let probation = f.probation.unwrap_or_default();
         let overrides = f
             .overrides
             .into_iter()
@@ -95,8 +105,7 @@ impl From<Fragment> for Settings {
             secrets: f.secrets,
             overrides,
             keep: f.retention.and_then(|r| r.keep).unwrap_or(3),
-            probation_window_sec: probation.window_sec,
-            probation_tries: probation.tries.map(std::num::NonZeroU32::get),
+            probation: f.probation.unwrap_or_default(),
             policy: f.policy.unwrap_or_default(),
             origins: BTreeMap::new(),
             document: toml::Table::new(),

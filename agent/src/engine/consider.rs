@@ -13,6 +13,7 @@ use crate::error::{AgentError, Kind, Result};
 use crate::parameters::{self, ParameterError};
 use crate::plan;
 use crate::ports::TrustedRelease;
+use crate::release::Probation;
 use crate::{history, rejected};
 
 /// Space that stays free for the way back and for logs, in bytes.
@@ -54,18 +55,9 @@ impl Considered {
         all
     }
 
-    /// Length of the probation in seconds.
-    pub fn window_sec(&self) -> u32 {
-        self.settings
-            .probation_window_sec
-            .unwrap_or(self.release.document.probation.window_sec)
-    }
-
-    /// Attempts in all.
-    pub fn tries(&self) -> u32 {
-        self.settings
-            .probation_tries
-            .unwrap_or(self.release.document.probation.tries)
+    /// How the new deployment is watched.
+    pub fn probation(&self) -> Probation {
+        self.settings.probation(&self.release.document.probation)
     }
 }
 

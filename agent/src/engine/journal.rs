@@ -32,6 +32,9 @@ pub struct Transaction {
     pub claim: Claim,
     /// Length of the probation in seconds.
     pub window_sec: u32,
+    /// How long the probation is held open at most, in seconds.
+    #[serde(default)]
+    pub hold_sec: u32,
     /// When it began.
     pub started: jiff::Timestamp,
 }

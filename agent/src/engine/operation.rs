@@ -18,6 +18,7 @@ use crate::definition::When;
 use crate::deployment::{Deployment, Reason, Seq, stage};
 use crate::error::{AgentError, Kind, Result};
 use crate::machine::{Effect, Event, Move, State, next};
+use crate::release::Probation;
 use crate::{config, history, rejected};
 
 /// An operation under way, before its transaction is armed.
@@ -74,12 +75,12 @@ impl Operation<'_> {
             Err(e) => self.failed(e),
             Ok(to) if options.download_only => self.parked(to, &considered),
             Ok(to) => {
-                let (window, tries) = (considered.window_sec(), considered.tries());
+                let probation = considered.probation();
                 self.switch(
                     to,
                     considered.present.as_ref(),
                     release,
-                    (window, tries),
+                    &probation,
                     options.force,
                 )
                 .await
@@ -162,15 +163,12 @@ impl Operation<'_> {
             "rollback to deployment {}, {} {}",
             target.seq, release.name, release.version
         ))?;
-        let probation = &target.release.probation;
-        let settings = config::load(&self.engine.roots)?;
-        let window = settings.probation_window_sec.unwrap_or(probation.window_sec);
-        let tries = settings.probation_tries.unwrap_or(probation.tries);
+        let probation = config::load(&self.engine.roots)?.probation(&target.release.probation);
         let present = match self.entry.from {
             Some(seq) => Some(Deployment::load(&self.engine.roots, seq)?),
             None => None,
         };
-        self.switch(target.seq, present.as_ref(), release, (window, tries), force)
+        self.switch(target.seq, present.as_ref(), release, &probation, force)
             .await
     }
 
@@ -180,7 +178,7 @@ impl Operation<'_> {
         to: Seq,
         present: Option<&Deployment>,
         release: ReleaseInfo,
-        (window_sec, tries): (u32, u32),
+        probation: &Probation,
         force: bool,
     ) -> Result<Outcome> {
         let kind = self.entry.kind;
@@ -191,7 +189,7 @@ impl Operation<'_> {
             kind,
             from: present.map(|p| p.seq),
             to,
-            tries_left: tries,
+            tries_left: probation.tries,
         };
         let (state, effects) = advance(State::Staged { kind, to }, &Event::Agreed(movement.clone()))?;
         if force {
@@ -209,7 +207,8 @@ impl Operation<'_> {
                 boot_id,
                 by: Claimant::Engine,
             },
-            window_sec,
+            window_sec: probation.window_sec,
+            hold_sec: probation.hold_sec,
             started: self.entry.started,
         };
         let mut run = Run::new(self.engine, self.lock, self.reporter, journal);

@@ -112,7 +112,7 @@ impl Engine {
             bytes_to_store: cost.store,
             gates: planned_gates(considered, &services),
             services,
-            probation_sec: considered.window_sec(),
+            probation_sec: considered.probation().window_sec,
             way_back: WayBack {
                 open: notes.is_empty() && considered.present.is_some(),
                 notes,

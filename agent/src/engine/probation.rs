@@ -14,6 +14,15 @@ use crate::ports::UnitState;
 /// Pause between two looks at the units.
 const TICK: Duration = Duration::from_millis(500);
 
+/// How long a deployment is watched.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    /// At least.
+    pub window: Duration,
+    /// On top of it at most, while remote gates say no.
+    pub hold: Duration,
+}
+
 /// A gate under watch.
 #[derive(Debug)]
 struct Watched<'a> {
@@ -22,6 +31,8 @@ struct Watched<'a> {
     due: Duration,
     failures: u32,
     passed: bool,
+    /// The last no.
+    why: String,
 }
 
 impl Engine {
@@ -57,15 +68,19 @@ impl Engine {
 
     /// Watches a deployment over the window: units stay up and are not restarted, gates hold.
     /// However short the window, every gate is asked until it has answered.
+    ///
+    /// A remote gate that says no neither fails nor passes: it holds the watch open beyond the window, up to a limit,
+    /// since this node would be no better off where it came from.
     pub(super) async fn watch(
         &self,
         deployment: &Deployment,
-        window: Duration,
+        times: Times,
         reporter: &Reporter,
     ) -> Result<Option<ServiceFailure>> {
         let start = self.ports.clock.monotonic();
         let baseline = self.unit_states(deployment).await?;
         let mut gates = probation_gates(deployment, start);
+        let mut held = false;
         loop {
             if let Some(failure) = self.crash(deployment, &baseline).await? {
                 return Ok(Some(failure));
@@ -75,10 +90,23 @@ impl Engine {
                     return Ok(Some(failure));
                 }
             }
-            let over = self.ports.clock.monotonic().saturating_sub(start) >= window;
-            let undecided = gates.iter().any(|w| !w.passed && w.gate.scope == Scope::Local);
-            if over && !undecided {
-                return Ok(None);
+            let elapsed = self.ports.clock.monotonic().saturating_sub(start);
+            if elapsed >= times.window && decided(&gates, Scope::Local) {
+                if decided(&gates, Scope::Remote) {
+                    return Ok(None);
+                }
+                if elapsed >= times.window + times.hold {
+                    reporter.warn(format!("blessed although {}", objections(&gates)));
+                    return Ok(None);
+                }
+                if !held {
+                    held = true;
+                    let limit = times.hold.as_secs();
+                    reporter.warn(format!(
+                        "the probation is held open for up to {limit} s: {}",
+                        objections(&gates)
+                    ));
+                }
             }
             self.ports.clock.sleep(TICK).await;
         }
@@ -106,6 +134,7 @@ impl Engine {
             Err(why) => {
                 watched.failures += 1;
                 watched.passed = false;
+                watched.why.clone_from(why);
                 if watched.failures != watched.gate.attempts {
                     return Ok(None);
                 }
@@ -169,8 +198,30 @@ fn probation_gates(deployment: &Deployment, now: Duration) -> Vec<Watched<'_>> {
             due: now,
             failures: 0,
             passed: false,
+            why: "it has not answered yet".to_owned(),
         })
         .collect()
+}
+
+/// Whether all gates of this scope hold.
+fn decided(gates: &[Watched<'_>], scope: Scope) -> bool {
+    gates.iter().all(|w| w.passed || w.gate.scope != scope)
+}
+
+/// The remote gates that say no, for people.
+fn objections(gates: &[Watched<'_>]) -> String {
+    let says_no = gates
+        .iter()
+        .filter(|w| !w.passed && w.gate.scope == Scope::Remote);
+    let texts: Vec<String> = says_no
+        .map(|w| {
+            format!(
+                "gate {:?} of service {} says no: {}",
+                w.gate.name, w.service, w.why
+            )
+        })
+        .collect();
+    texts.join("; ")
 }
 
 fn tell(reporter: &Reporter, service: &str, gate: &Gate, answer: &std::result::Result<(), String>) {

@@ -8,6 +8,7 @@ use node_images::store::Locked;
 use super::Engine;
 use super::activate::{Switch, Switched, Way};
 use super::journal::Transaction;
+use super::probation::Times;
 use super::report::Reporter;
 use super::snapshot::Snapshots;
 use crate::api::{PlannedService, ServiceFailure};
@@ -127,8 +128,11 @@ impl<'a> Run<'a> {
 
     async fn watch(&mut self) -> Result<Option<Event>> {
         let target = Deployment::load(&self.engine.roots, self.journal.movement.to)?;
-        let window = Duration::from_secs(self.journal.window_sec.into());
-        match self.engine.watch(&target, window, self.reporter).await? {
+        let times = Times {
+            window: Duration::from_secs(self.journal.window_sec.into()),
+            hold: Duration::from_secs(self.journal.hold_sec.into()),
+        };
+        match self.engine.watch(&target, times, self.reporter).await? {
             None => Ok(Some(Event::Held)),
             Some(failure) => Err(self.broke(failure)),
         }

@@ -64,6 +64,8 @@ pub struct Probation {
     pub window_sec: u32,
     /// How many attempts (activations, reboots, restarts of noded) it gets in all.
     pub tries: u32,
+    /// How long it is held open, in seconds, while gates say no whose trouble is not this node's.
+    pub hold_sec: u32,
 }
 
 impl Default for Probation {
@@ -71,6 +73,7 @@ impl Default for Probation {
         Probation {
             window_sec: 60,
             tries: 3,
+            hold_sec: 300,
         }
     }
 }

@@ -74,6 +74,7 @@ pub fn release(version: &str, services: &[(&str, &str, &str)]) -> ReleaseDocumen
         probation: Probation {
             window_sec: 5,
             tries: 3,
+            hold_sec: 30,
         },
         requires: ReleaseRequires::default(),
     };

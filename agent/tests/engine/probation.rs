@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use node_agent::api::OutcomeKind;
+use node_agent::api::{EventKind, OutcomeKind};
 
-use super::node::{DEAF, EXITS, LEVEL_FILE, Node, release};
+use super::node::{DEAF, EXITS, LEVEL_FILE, Node, recorder, release};
 
 #[tokio::test]
 async fn a_service_that_never_answers_leads_back() {
@@ -90,4 +90,81 @@ async fn state_comes_back_on_the_way_back_only() {
         .unwrap();
     assert_eq!(outcome.kind, OutcomeKind::RolledBack);
     assert_eq!(std::fs::read_to_string(&db).unwrap(), "newer");
+}
+
+/// A gate whose trouble is not the node's.
+const REMOTE_GATE: &str = "[[gates]]\nname = \"queue answers\"\nkind = \"tcp\"\naddress = \"192.0.2.1:5672\"\nwhen = [\"post-start\", \"probation\"]\nattempts = 2\nscope = \"remote\"\n";
+
+/// Upgrades to a release whose remote gate is closed; how long it took, and the warnings.
+async fn with_a_dead_queue(opens_after: Option<u64>) -> (Node, Duration, Vec<String>) {
+    let node = Node::on_release_1().await;
+    node.world.publish(
+        "r:2",
+        release(
+            "2",
+            &[("base", "1", ""), ("net", "1", ""), ("compute", "2", REMOTE_GATE)],
+        ),
+    );
+    let before = {
+        let mut script = node.world.script();
+        script.closed_gates.insert("queue answers".into());
+        script.gates_open_at = opens_after.map(|sec| script.elapsed + Duration::from_secs(sec));
+        script.elapsed
+    };
+    let (sink, events) = recorder();
+    let outcome = node
+        .engine()
+        .upgrade(Some("r:2"), Default::default(), sink)
+        .await
+        .unwrap();
+    assert_eq!(outcome.kind, OutcomeKind::Done, "{outcome:?}");
+    assert_eq!(node.version().as_deref(), Some("2"));
+    let took = node.world.script().elapsed - before;
+    let warnings = events
+        .lock()
+        .unwrap()
+        .iter()
+        .filter_map(|event| match &event.kind {
+            EventKind::Warning { message } => Some(message.clone()),
+            _ => None,
+        })
+        .collect();
+    (node, took, warnings)
+}
+
+#[tokio::test]
+async fn a_dead_queue_holds_the_probation_open_and_leads_nowhere() {
+    let (_node, took, warnings) = with_a_dead_queue(None).await;
+    // The attempts after the start, the window of 5 s and the hold of 30 s.
+    assert!((35..40).contains(&took.as_secs()), "{took:?}");
+    assert_eq!(warnings.len(), 2, "{warnings:?}");
+    assert!(warnings[0].contains("held open") && warnings[0].contains("queue answers"));
+    assert!(warnings[1].contains("blessed although") && warnings[1].contains("it is closed"));
+}
+
+#[tokio::test]
+async fn a_queue_that_comes_back_ends_the_hold() {
+    let (_node, took, warnings) = with_a_dead_queue(Some(15)).await;
+    assert!((15..18).contains(&took.as_secs()), "{took:?}");
+    assert_eq!(warnings.len(), 1, "{warnings:?}");
+}
+
+#[tokio::test]
+async fn a_crash_while_the_probation_is_held_open_leads_back() {
+    let node = Node::on_release_1().await;
+    node.world.publish(
+        "r:2",
+        release(
+            "2",
+            &[("base", "1", ""), ("net", "1", ""), ("compute", "2", REMOTE_GATE)],
+        ),
+    );
+    {
+        let mut script = node.world.script();
+        script.closed_gates.insert("queue answers".into());
+        script.crash_at = Some(("compute".into(), script.elapsed + Duration::from_secs(20)));
+    }
+    let outcome = node.upgrade("r:2").await.unwrap();
+    assert_eq!(outcome.kind, OutcomeKind::RolledBack);
+    assert!(outcome.message.contains("crashed"), "{}", outcome.message);
 }

@@ -58,6 +58,8 @@ pub struct Script {
     pub elapsed: Duration,
     /// Gates that say no, by name.
     pub closed_gates: BTreeSet<String>,
+    /// When the closed gates open by themselves.
+    pub gates_open_at: Option<Duration>,
     /// A service that crashes once this much time has passed.
     pub crash_at: Option<(String, Duration)>,
     next_pid: u32,
@@ -280,7 +282,12 @@ impl Units for World {
 #[async_trait]
 impl Probes for World {
     async fn ask(&self, service: &str, gate: &Gate) -> Result<std::result::Result<(), String>> {
-        if self.script().closed_gates.contains(&gate.name) {
+        let closed = {
+            let script = self.script();
+            let opened = script.gates_open_at.is_some_and(|at| script.elapsed >= at);
+            script.closed_gates.contains(&gate.name) && !opened
+        };
+        if closed {
             return Ok(Err("it is closed".into()));
         }
         let behaviour = self.behaviour(service);
