@@ -1,6 +1,7 @@
 //! nodectl as its users meet it: the program on a node, its output and its exit code; and what systemd says.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde::de::DeserializeOwned;
@@ -8,6 +9,7 @@ use serde::de::DeserializeOwned;
 use crate::command;
 use crate::lab;
 use crate::node::Node;
+use crate::progress::Progress;
 
 /// The services of a compute node, in the order in which they start.
 pub const SERVICES: [&str; 5] = [
@@ -54,6 +56,25 @@ pub fn on(node: &Node, arguments: &[&str]) -> Result<Said> {
     said(&node.attempt(["nodectl"].iter().chain(arguments))?)
 }
 
+/// Runs nodectl on the node and tells what it reports while it works.
+///
+/// # Errors
+/// The machine is off.
+pub fn telling(node: &Node, arguments: &[&str], progress: &Progress) -> Result<Said> {
+    let mut command = node.command(["nodectl"].iter().chain(arguments))?;
+    said(&command::attempt_telling(&mut command, |line| {
+        progress.say(line)
+    })?)
+}
+
+/// Runs a prepared command to its end, whatever its exit code.
+///
+/// # Errors
+/// It cannot be started.
+pub fn run(prepared: &mut Command) -> Result<Said> {
+    said(&command::attempt(prepared)?)
+}
+
 /// Runs nodectl of the host in the lab's network: builds and pushes, over loopback.
 ///
 /// # Errors
@@ -82,7 +103,11 @@ pub fn main_processes(node: &Node) -> Result<BTreeMap<String, u32>> {
         .collect()
 }
 
-fn main_process(node: &Node, service: &str) -> Result<u32> {
+/// The main process of a service that is active, as systemd on the node has it.
+///
+/// # Errors
+/// The service is not active; the error names it and ends with its journal.
+pub fn main_process(node: &Node, service: &str) -> Result<u32> {
     let unit = format!("{service}.service");
     let shown = node.run(["systemctl", "show", "--property=ActiveState,MainPID", &unit])?;
     let values: BTreeMap<&str, &str> = shown.lines().filter_map(|line| line.split_once('=')).collect();

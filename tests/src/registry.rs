@@ -82,6 +82,24 @@ pub fn down() -> Result<()> {
     cache::remove(&directory())
 }
 
+/// Kills the registry in the middle of what it does; what was pushed stays for the next [`up`].
+///
+/// # Errors
+/// It cannot be killed.
+pub fn cut() -> Result<()> {
+    cgroup()?.kill(Instant::now() + START)
+}
+
+/// The file in which it keeps a blob, by its digest (`sha256:…`).
+pub fn blob(digest: &str) -> PathBuf {
+    let hex = digest.trim_start_matches("sha256:");
+    let blobs = directory().join("data/docker/registry/v2/blobs/sha256");
+    blobs
+        .join(hex.get(..2).unwrap_or_default())
+        .join(hex)
+        .join("data")
+}
+
 /// Whether it runs.
 ///
 /// # Errors

@@ -65,3 +65,57 @@ pub enum PullError {
     #[error("a worker of the pull panicked")]
     Worker,
 }
+
+impl PullError {
+    /// Whether the disk is full: what earlier tries and this one have left there is in the way then.
+    pub(super) fn is_no_space(&self) -> bool {
+        match self {
+            Self::Store(store) => store.is_no_space(),
+            Self::Import { source, .. } => {
+                matches!(&**source, ImportError::Store(store) if store.is_no_space())
+            }
+            Self::Partial { source, .. } => matches!(
+                source.kind(),
+                std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded
+            ),
+            Self::Source { .. }
+            | Self::Image { .. }
+            | Self::LayerType { .. }
+            | Self::Cancelled
+            | Self::Worker => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_seen_wherever_it_is_met() {
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let store = || StoreError::io("write", "/x".as_ref())(full());
+        let import = PullError::Import {
+            image: "r.example/x".to_owned(),
+            blob: Digest::of(b"x"),
+            source: Box::new(ImportError::Store(store())),
+        };
+        let partial = |kind| PullError::Partial {
+            action: "open",
+            path: "/x".into(),
+            source: io::Error::from(kind),
+        };
+        for error in [
+            PullError::Store(store()),
+            import,
+            partial(io::ErrorKind::QuotaExceeded),
+        ] {
+            assert!(error.is_no_space(), "{error}");
+        }
+        for error in [PullError::Cancelled, partial(io::ErrorKind::PermissionDenied)] {
+            assert!(!error.is_no_space(), "{error}");
+        }
+    }
+}

@@ -13,6 +13,7 @@ mod feed;
 mod plan;
 
 use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -84,7 +85,8 @@ pub struct PullReport {
 }
 
 /// Pulls all images or none. Nothing in the store has its final name before everything is there,
-/// checked and durable. An interrupted pull leaves partial downloads that the next one takes up.
+/// checked and durable. An interrupted pull leaves partial downloads that the next one takes up; one that
+/// filled the disk leaves nothing.
 ///
 /// # Errors
 /// [`PullError`]; the store is unchanged then.
@@ -117,16 +119,37 @@ pub async fn pull(
         return Ok(report);
     }
     let ingest = Arc::new(store.begin(lock, txn)?);
-    let blobs: Vec<Digest> = plan.layers.iter().map(|planned| planned.layer.blob).collect();
+    let blobs = plan.layers.iter().map(|planned| &planned.layer.blob);
+    let downloads: Vec<PathBuf> = blobs.map(|blob| ingest.download_path(blob)).collect();
+    let ended = fetch_and_finish(ingest, plan, &downloads, options, &mut report).await;
+    if ended.as_ref().is_err_and(PullError::is_no_space) {
+        discard(&downloads);
+    }
+    ended.map(|()| report)
+}
+
+async fn fetch_and_finish(
+    ingest: Arc<Ingest>,
+    plan: PullPlan,
+    downloads: &[PathBuf],
+    options: &PullOptions,
+    report: &mut PullReport,
+) -> Result<(), PullError> {
     for fed in fetch_layers(&ingest, plan.layers, options).await? {
         report.bytes_fetched += fed.fetched;
         report.bytes_resumed += fed.resumed;
     }
     let images = plan.images.into_iter().filter(|image| !image.present).collect();
-    let options = options.clone();
-    let commit = tokio::task::spawn_blocking(move || finish(ingest, images, &blobs, &options));
+    let (options, downloads) = (options.clone(), downloads.to_owned());
+    let commit = tokio::task::spawn_blocking(move || finish(ingest, images, &downloads, &options));
     report.commit = Some(commit.await.map_err(|_| PullError::Worker)??);
-    Ok(report)
+    Ok(())
+}
+
+fn discard(downloads: &[PathBuf]) {
+    for path in downloads {
+        Partial::at(path).discard();
+    }
 }
 
 /// All layers, at most `parallel` at a time. The first failure ends the others, and they are waited
@@ -261,7 +284,7 @@ fn is_wrong_content(error: &PullError) -> bool {
 fn finish(
     ingest: Arc<Ingest>,
     images: Vec<PlannedImage>,
-    blobs: &[Digest],
+    downloads: &[PathBuf],
     options: &PullOptions,
 ) -> Result<CommitReport, PullError> {
     for image in images {
@@ -282,9 +305,7 @@ fn finish(
     }
     options.progress.event(Event::Committing);
     // Before the barrier, which would otherwise write them to disk first.
-    for blob in blobs {
-        Partial::at(&ingest.download_path(blob)).discard();
-    }
+    discard(downloads);
     let ingest = Arc::into_inner(ingest).ok_or(PullError::Worker)?;
     Ok(ingest.commit()?)
 }
