@@ -3,11 +3,13 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env "PATH=$$PATH")
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH))
 export NODECTL_CACHE ?= /var/cache/nodectl
 export CARGO_TERM_COLOR ?= auto
-# Test programs that need root are built as the user and run through this.
-export CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER := $(SUDO)
+# Tests that need root are built as the user and run through sudo.
+ifneq ($(SUDO),)
+AS_ROOT := --config 'target."cfg(unix)".runner="$(SUDO)"'
+endif
 
 STAGE := target/stage
 
@@ -49,15 +51,15 @@ check: deps ## formatting, lints, licences, bans
 
 .PHONY: test-unit
 test-unit: deps ## pure tests and tables; no privileges, no services
-	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER= cargo test --locked --workspace --lib --bins
+	cargo test --locked --workspace --lib --bins
 
 .PHONY: test-host
 test-host: deps ## store, registry, namespaces and systemd on real components; needs root
-	cargo test --locked --workspace --test '*' --exclude node-tests -- --test-threads=2
+	cargo $(AS_ROOT) test --locked --workspace --test '*' --exclude node-tests -- --test-threads=2
 
 .PHONY: test-node
 test-node: stage ## a booted node and a control plane: every step of the story is asserted
-	cargo test --release --locked -p node-tests -- --test-threads=1
+	cargo $(AS_ROOT) test --release --locked -p node-tests -- --test-threads=1
 
 .PHONY: bench
 bench: stage ## side-by-side figures: launch against crun, pull against podman and skopeo

@@ -1,7 +1,7 @@
 //! Running host programs: what failed is told with the program's own words.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -69,6 +69,40 @@ pub fn stream(command: &mut Command, mut line: impl FnMut(&str)) -> Result<()> {
         bail!("{name} failed: {status}\n{}", last.join("\n"));
     }
     Ok(())
+}
+
+/// Runs to the end like [`attempt`], and hands every line of standard error to `line` as it comes.
+///
+/// # Errors
+/// The program is missing.
+pub fn attempt_telling(command: &mut Command, mut line: impl FnMut(&str)) -> Result<Output> {
+    let name = name(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {name}"))?;
+    let mut output = child.stdout.take().context("no standard output")?;
+    let said = std::thread::spawn(move || {
+        let mut said = Vec::new();
+        output.read_to_end(&mut said).map(|_| said)
+    });
+    let mut errors = Vec::new();
+    for text in BufReader::new(child.stderr.take().context("no standard error")?).split(b'\n') {
+        let text = text?;
+        line(&String::from_utf8_lossy(&text));
+        errors.extend(text);
+        errors.push(b'\n');
+    }
+    let stdout = said
+        .join()
+        .map_err(|_| anyhow::anyhow!("reading from {name} panicked"))??;
+    Ok(Output {
+        status: child.wait()?,
+        stdout,
+        stderr: errors,
+    })
 }
 
 fn name(command: &Command) -> String {

@@ -89,14 +89,17 @@ guest_max_processes = 0
 /// # Errors
 /// nodectl fails, a service is not up, or they came up in another order.
 pub fn empty_node_upgrades(story: &mut Story, node: &Node, release: &str) -> Result<()> {
-    let said = story.step(&format!("nodectl upgrade {release}, on the empty node"), |_| {
-        let said = nodectl::on(node, &["upgrade", release])?.expect(0)?;
-        main_processes(node)?;
-        started_in_order(node)?;
-        let status: Status = nodectl::json(node, &["status"])?;
-        ensure!(status.healthy, "the node is not healthy: {status:?}");
-        Ok(said)
-    })?;
+    let said = story.step(
+        &format!("nodectl upgrade {release}, on the empty node"),
+        |progress| {
+            let said = nodectl::telling(node, &["upgrade", release], progress)?.expect(0)?;
+            main_processes(node)?;
+            started_in_order(node)?;
+            let status: Status = nodectl::json(node, &["status"])?;
+            ensure!(status.healthy, "the node is not healthy: {status:?}");
+            Ok(said)
+        },
+    )?;
     story.show(&said);
     story.show(&nodectl::on(node, &["status"])?.expect(0)?);
     Ok(())
@@ -236,7 +239,7 @@ pub fn compute_alone_upgrades(
         &format!("nodectl upgrade {release} does exactly that"),
         |progress| {
             let before = Untouched::look(node)?;
-            let said = nodectl::on(node, &["upgrade", release])?.expect(0)?;
+            let said = nodectl::telling(node, &["upgrade", release], progress)?.expect(0)?;
             before.check(node)?;
             progress.say("waiting for the guest and for nova-compute's report");
             alive(cloud, node, guest)?;
@@ -261,12 +264,12 @@ fn alive(cloud: &Cloud, node: &Node, (name, beat): &(String, Heartbeat)) -> Resu
 pub fn broken_release_is_left(story: &mut Story, node: &Node, release: &str) -> Result<()> {
     let said = story.step(
         &format!("nodectl upgrade {release}, which is broken, goes back by itself"),
-        |_| {
+        |progress| {
             let (before, was) = (
                 Untouched::look(node)?,
                 nodectl::json::<Status>(node, &["status"])?,
             );
-            let said = nodectl::on(node, &["upgrade", release])?.expect(70)?;
+            let said = nodectl::telling(node, &["upgrade", release], progress)?.expect(70)?;
             ensure!(
                 said.contains("broken on purpose"),
                 "nodectl does not show the unit's last words: {said}"
@@ -303,7 +306,7 @@ pub fn node_rolls_back(
 ) -> Result<()> {
     let said = story.step("nodectl rollback goes to release 1", |progress| {
         let before = Untouched::look(node)?;
-        let said = nodectl::on(node, &["rollback"])?.expect(0)?;
+        let said = nodectl::telling(node, &["rollback"], progress)?.expect(0)?;
         before.check(node)?;
         let status: Status = nodectl::json(node, &["status"])?;
         let version = status.release.map(|release| release.version);
