@@ -31,13 +31,16 @@ pub struct Staging {
 /// Writes the deployment. When this returns it is complete and durable; before that it has no name.
 ///
 /// # Errors
-/// No space or the disk refused a write; nothing is left behind then.
+/// No space, the disk refused a write, or a service could not be launched from what was rendered; nothing is left
+/// behind then.
 pub fn stage(roots: &Roots, _lock: &Locked, staging: &Staging) -> Result<()> {
     let directory = roots.deployments();
     fs::create_dir_all(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
     remove_unfinished(roots)?;
     let temporary = directory.join(format!(".staging-{}", staging.document.seq));
-    let written = write_all(&temporary, staging).and_then(|()| publish(roots, &temporary, staging));
+    let written = write_all(&temporary, staging)
+        .and_then(|()| check_all(&temporary, staging))
+        .and_then(|()| publish(roots, &temporary, staging));
     if written.is_err() {
         // The first error is the one to report; what is left has no deployment's name and goes next time.
         let _ = fs::remove_dir_all(&temporary);
@@ -103,6 +106,16 @@ fn write_bundle(directory: &Path, service: &RenderedService) -> Result<()> {
     }
     let digest = format!("{}\n", service.deployed.digest);
     write_file(&directory.join("digest"), &BundleFile::plain(digest))
+}
+
+/// What would keep a service from being launched shows before anything is touched.
+fn check_all(directory: &Path, staging: &Staging) -> Result<()> {
+    for name in staging.services.keys() {
+        node_runtime::check::check(&directory.join("services").join(name)).map_err(|e| {
+            AgentError::verification(format!("service {name} can't be started from its image")).because(e)
+        })?;
+    }
+    Ok(())
 }
 
 fn make_directory(path: &Path) -> Result<()> {

@@ -162,3 +162,13 @@ async fn a_journal_or_deployment_of_a_newer_version() {
     std::fs::write(node.roots.transaction(), "{").unwrap();
     refused(&node, "r:2", 1, &["transaction.json", "damaged"]).await;
 }
+
+#[tokio::test]
+async fn a_service_whose_program_is_not_in_its_image() {
+    let node = Node::on_release_1().await;
+    let mut broken = release("6", &[("base", "6", "")]);
+    let process = &mut broken.services.get_mut("base").unwrap().container.process;
+    process.args = vec!["/bin/bsae".into()];
+    node.world.publish("r:6", broken);
+    refused(&node, "r:6", 65, &["base", "/bin/bsae", "not in the image"]).await;
+}

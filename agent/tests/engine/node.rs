@@ -181,11 +181,12 @@ impl Node {
         Some(deployment.document.release.version)
     }
 
-    /// Everything under the state root except the lock and the history, for "nothing changed".
+    /// Everything under the state root except the store and the history, for "nothing changed".
     pub fn fingerprint(&self) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         walk(&self.roots.state, &mut files);
-        files.retain(|path, _| !path.ends_with("history.jsonl"));
+        let store = self.roots.store().display().to_string();
+        files.retain(|path, _| !path.ends_with("history.jsonl") && !path.starts_with(&store));
         files
     }
 }

@@ -148,6 +148,10 @@ impl World {
         }
     }
 
+    fn tree(&self, manifest: &Digest) -> PathBuf {
+        self.roots.store().join("trees").join(manifest.hex())
+    }
+
     fn load_units(&self) {
         let mut texts = BTreeMap::new();
         for directory in [self.roots.retired(), self.roots.current().join("units")] {
@@ -408,8 +412,13 @@ impl Images for World {
             .images
             .iter()
             .filter(|(n, _)| names.contains(n.as_str()));
-        let digests: Vec<Digest> = images.map(|(_, b)| b.digest).collect();
-        script.store.extend(digests);
+        for (name, binding) in images {
+            // The program that services of this image run; all of them have a /bin.
+            let bin = self.tree(&binding.digest).join("bin");
+            std::fs::create_dir_all(&bin).unwrap();
+            std::fs::write(bin.join(name), "").unwrap();
+            script.store.insert(binding.digest);
+        }
         Ok(())
     }
 
@@ -421,7 +430,7 @@ impl Images for World {
         Ok(Some(ImageFacts {
             manifest: *manifest,
             config: serde_json::from_str(config).unwrap(),
-            tree: self.roots.store().join("trees").join(manifest.hex()),
+            tree: self.tree(manifest),
             passwd: "root:x:0:0:root:/root:/bin/sh\n".into(),
             group: "root:x:0:\n".into(),
         }))
