@@ -20,7 +20,7 @@ impl LocalAgent {
         Self { roots }
     }
 
-    fn engine(&self) -> Result<Engine> {
+    fn engine(&self) -> Engine {
         Engine::of_this_host(self.roots.clone())
     }
 }
@@ -28,8 +28,8 @@ impl LocalAgent {
 impl Agent for LocalAgent {
     fn run(&self, request: &Request, events: EventSender) -> std::result::Result<Report, Failure> {
         let engine = match request {
-            Request::Recover { boot: true } => Engine::of_this_host_at_boot(self.roots.clone())?,
-            _ => self.engine()?,
+            Request::Recover { boot: true } => Engine::of_this_host_at_boot(self.roots.clone()),
+            _ => self.engine(),
         };
         runtime()?
             .block_on(carry_out(&engine, request, events))
@@ -37,12 +37,12 @@ impl Agent for LocalAgent {
     }
 
     fn query(&self, query: &Query) -> std::result::Result<Report, Failure> {
-        let engine = self.engine()?;
+        let engine = self.engine();
         runtime()?.block_on(answer(&engine, query)).map_err(Failure::from)
     }
 
     fn interrupted(&self) -> std::result::Result<bool, Failure> {
-        Ok(self.engine()?.interrupted()?)
+        Ok(self.engine().interrupted()?)
     }
 }
 

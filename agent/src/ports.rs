@@ -174,7 +174,7 @@ pub trait Host: Send + Sync {
 pub trait Clock: Send + Sync {
     /// The time of day. May jump.
     fn now(&self) -> jiff::Timestamp;
-    /// Time since some fixed instant. Never jumps.
+    /// Time since this boot. Never jumps.
     fn monotonic(&self) -> Duration;
     /// Waits.
     async fn sleep(&self, time: Duration);

@@ -6,8 +6,9 @@ use node_images::source::{Layout, copy_image, write_archive};
 
 use super::image::tag_of;
 use super::places::parse;
-use super::{Bundled, Places, locate, release, trouble};
+use super::{Bundled, Places, release, trouble};
 use crate::error::{AgentError, Kind, Result};
+use crate::release::locate;
 
 /// Writes the bundle of a release, with its signatures.
 ///

@@ -13,7 +13,6 @@
 mod bundle;
 mod document;
 mod image;
-mod locate;
 mod places;
 mod release;
 mod trouble;

@@ -25,7 +25,7 @@ impl Places {
     /// When the node's configuration is wrong or the HTTP client can't be set up.
     pub fn new(roots: &Roots, insecure_http: &[String], auth_file: Option<PathBuf>) -> Result<Self> {
         let mut registries = if roots.node_toml().exists() {
-            registry_config(&config::load(roots)?.registries)
+            config::load(roots)?.registries.client()
         } else {
             RegistryConfig::default()
         };
@@ -33,18 +33,6 @@ impl Places {
         registries.auth_file = auth_file.or(registries.auth_file);
         let sources = Sources::new(registries).map_err(trouble::place("can't set up the registry client"))?;
         Ok(Self { sources })
-    }
-}
-
-fn registry_config(registries: &config::Registries) -> RegistryConfig {
-    let defaults = RegistryConfig::default();
-    RegistryConfig {
-        mirrors: registries.mirrors.clone(),
-        insecure_http: registries.insecure_http.clone(),
-        auth_file: registries.auth_file.clone(),
-        parallel: registries.parallel.unwrap_or(defaults.parallel),
-        retries: registries.retries.unwrap_or(defaults.retries),
-        ..defaults
     }
 }
 

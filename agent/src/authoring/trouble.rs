@@ -14,12 +14,18 @@ pub(super) fn place(message: impl Into<String>) -> impl FnOnce(SourceError) -> A
 fn kind_of(error: &SourceError) -> Kind {
     match error {
         unavailable if unavailable.is_unavailable() || unavailable.is_not_found() => Kind::Unavailable,
-        SourceError::Digest { .. } | SourceError::Size { .. } | SourceError::Document { .. } => Kind::Verification,
+        SourceError::Digest { .. } | SourceError::Size { .. } | SourceError::Document { .. } => {
+            Kind::Verification
+        }
         _ => Kind::Other,
     }
 }
 
 /// An image could not be built.
 pub fn build(error: BuildError) -> AgentError {
-    AgentError::from_leaf(Kind::Other, "can't build the image", error)
+    let kind = match &error {
+        BuildError::Definition { .. } | BuildError::Syntax { .. } | BuildError::Circle { .. } => Kind::Config,
+        _ => Kind::Other,
+    };
+    AgentError::from_leaf(kind, "can't build the image", error)
 }

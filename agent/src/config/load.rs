@@ -1,5 +1,6 @@
 //! Reading the node's configuration, and the one file that nodectl writes itself.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use node_images::durable;
@@ -12,17 +13,38 @@ use super::merge::Merged;
 use crate::error::{AgentError, Kind, Result};
 use crate::root::Roots;
 
+/// Parameters to set (`Some`) and to unset (`None`), by name.
+pub type Changes = BTreeMap<String, Option<Value>>;
+
 /// Reads, merges and checks the node's configuration. A node without any has the defaults.
 ///
 /// # Errors
 /// A file can't be read, is not TOML, or has an unknown key; the error names file and key.
 pub fn load(roots: &Roots) -> Result<Settings> {
+    load_with(roots, &Changes::new())
+}
+
+/// As [`load`], as it would be with these changes of parameters. Writes nothing.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(roots: &Roots, changes: &Changes) -> Result<Settings> {
     let mut merged = Merged::default();
-    for file in files(roots)? {
-        let text = std::fs::read_to_string(&file).map_err(|e| unreadable(&file).because(e))?;
-        let wrong = || AgentError::config(format!("{} is not a node configuration", file.display()));
-        toml::from_str::<Fragment>(&text).map_err(|e| wrong().because(e))?;
-        let table: Table = toml::from_str(&text).map_err(|e| wrong().because(e))?;
+    let own = roots.operator_parameters();
+    let mut files = files(roots)?;
+    if !changes.is_empty() && !files.contains(&own) {
+        files.push(own.clone());
+        // node.toml comes before all drop-ins, also by name.
+        files.sort_by_key(|f| (f.parent() == Some(&roots.node_toml_d()), f.clone()));
+    }
+    for file in files {
+        let table = if file == own {
+            changed(&own, changes)?
+        } else {
+            read(&file)?
+        };
+        let fragment: std::result::Result<Fragment, _> = table.clone().try_into();
+        fragment.map_err(|e| not_ours(&file).because(e))?;
         merged.overlay(&file, table);
     }
     let fragment: Fragment = merged.table.clone().try_into().map_err(|e| {
@@ -70,41 +92,59 @@ fn unreadable(path: &Path) -> AgentError {
     AgentError::config(format!("can't read configuration {}", path.display()))
 }
 
-/// Durably sets (`Some`) or unsets (`None`) one parameter in the file that nodectl itself writes.
-///
-/// # Errors
-/// The file is not TOML or can't be written.
-pub fn write_parameter(roots: &Roots, name: &str, value: Option<&Value>) -> Result<()> {
-    let path = roots.operator_parameters();
-    let mut table: Table = match std::fs::read_to_string(&path) {
-        Ok(text) => toml::from_str(&text).map_err(|e| {
-            AgentError::config(format!("{} is not a node configuration", path.display())).because(e)
-        })?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Table::new(),
-        Err(e) => return Err(unreadable(&path).because(e)),
+fn not_ours(path: &Path) -> AgentError {
+    AgentError::config(format!("{} is not a node configuration", path.display()))
+}
+
+fn read(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path).map_err(|e| unreadable(path).because(e))?;
+    // Read as what it should be first: that error names the line.
+    toml::from_str::<Fragment>(&text).map_err(|e| not_ours(path).because(e))?;
+    toml::from_str(&text).map_err(|e| not_ours(path).because(e))
+}
+
+/// The file that nodectl itself writes, with these changes.
+fn changed(path: &Path, changes: &Changes) -> Result<Table> {
+    let mut table = if path.try_exists().map_err(|e| unreadable(path).because(e))? {
+        read(path)?
+    } else {
+        Table::new()
     };
     let parameters = table.entry("parameters").or_insert_with(|| Table::new().into());
     let Some(parameters) = parameters.as_table_mut() else {
-        return Err(AgentError::config(format!(
-            "parameters in {} is not a table",
-            path.display()
-        )));
+        return Err(not_ours(path));
     };
-    match value {
-        Some(value) => {
-            let value = toml::Value::try_from(value)
-                .map_err(|e| AgentError::config(format!("parameter {name} can't be written")).because(e))?;
-            parameters.insert(name.into(), value);
-        }
-        None => {
-            parameters.remove(name);
+    for (name, value) in changes {
+        match value {
+            Some(value) => {
+                let value = toml::Value::try_from(value).map_err(|e| {
+                    AgentError::config(format!("parameter {name} can't be written")).because(e)
+                })?;
+                parameters.insert(name.clone(), value);
+            }
+            None => {
+                parameters.remove(name);
+            }
         }
     }
+    Ok(table)
+}
+
+/// Durably makes these changes in the file that nodectl itself writes. May be repeated.
+///
+/// # Errors
+/// The file is not TOML or can't be written.
+pub fn write_parameters(roots: &Roots, changes: &Changes) -> Result<()> {
+    if changes.is_empty() {
+        return Ok(());
+    }
+    let path = roots.operator_parameters();
+    let table = changed(&path, changes)?;
     let text = format!("# Written by `nodectl set`.\n{table}");
     let directory = roots.node_toml_d();
     std::fs::create_dir_all(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
     durable::write_file(&path, text.as_bytes(), 0o644)
-        .map_err(|e| AgentError::from_leaf(Kind::CannotWrite, "can't save the parameter", e))
+        .map_err(|e| AgentError::from_leaf(Kind::CannotWrite, "can't save the parameters", e))
 }
 
 #[cfg(test)]
@@ -163,12 +203,30 @@ mod tests {
     #[test]
     fn set_and_unset_touch_one_parameter() {
         let (_base, roots) = node(&[("node.toml", "[parameters]\na = 1")]);
-        write_parameter(&roots, "a", Some(&json!(2))).unwrap();
-        write_parameter(&roots, "l", Some(&json!(["x"]))).unwrap();
+        let changes = Changes::from([
+            ("a".to_owned(), Some(json!(2))),
+            ("l".to_owned(), Some(json!(["x"]))),
+        ]);
+        assert_eq!(load_with(&roots, &changes).unwrap().parameters["a"], json!(2));
+        assert_eq!(
+            load(&roots).unwrap().parameters["a"],
+            json!(1),
+            "nothing is written yet"
+        );
+        write_parameters(&roots, &changes).unwrap();
         assert_eq!(load(&roots).unwrap().parameters["a"], json!(2));
-        write_parameter(&roots, "a", None).unwrap();
+        let unset = Changes::from([("a".to_owned(), None)]);
+        assert_eq!(load_with(&roots, &unset).unwrap().parameters["a"], json!(1));
+        write_parameters(&roots, &unset).unwrap();
         let settings = load(&roots).unwrap();
         assert_eq!(settings.parameters["a"], json!(1));
         assert_eq!(settings.parameters["l"], json!(["x"]));
+    }
+
+    #[test]
+    fn a_later_drop_in_wins_over_what_is_set() {
+        let (_base, roots) = node(&[("node.toml.d/95.toml", "[parameters]\na = 5")]);
+        let changes = Changes::from([("a".to_owned(), Some(json!(2)))]);
+        assert_eq!(load_with(&roots, &changes).unwrap().parameters["a"], json!(5));
     }
 }

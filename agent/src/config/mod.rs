@@ -11,13 +11,14 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use node_images::registry::RegistryConfig;
 use serde_json::Value;
 
 pub use fragment::{
     Fragment, PolicyFragment, ProbationFragment, RegistriesFragment, RetentionFragment, ServiceOverrides,
     Treatment,
 };
-pub use load::{load, write_parameter};
+pub use load::{Changes, load, load_with, write_parameters};
 
 use crate::release::Probation;
 
@@ -63,6 +64,21 @@ pub struct Registries {
     pub parallel: Option<u8>,
     /// Attempts for each request.
     pub retries: Option<u8>,
+}
+
+impl Registries {
+    /// What the registry client has to know; its own defaults where nothing is configured.
+    pub fn client(&self) -> RegistryConfig {
+        let defaults = RegistryConfig::default();
+        RegistryConfig {
+            mirrors: self.mirrors.clone(),
+            insecure_http: self.insecure_http.clone(),
+            auth_file: self.auth_file.clone(),
+            auth_realms: self.auth_realms.clone(),
+            parallel: self.parallel.unwrap_or(defaults.parallel),
+            retries: self.retries.unwrap_or(defaults.retries),
+        }
+    }
 }
 
 impl Settings {

@@ -19,7 +19,7 @@ use crate::plan::{self, Wanted, start_order};
 const JOURNAL_LINES: u32 = 15;
 
 /// Time that systemd gets beyond a unit's own timeouts before the job counts as lost.
-const GRACE: Duration = Duration::from_secs(60);
+pub(super) const GRACE: Duration = Duration::from_secs(60);
 
 /// Which way the node goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,7 +4,9 @@ use node_images::durable;
 use node_images::store::Locked;
 use serde::{Deserialize, Serialize};
 
+use super::deadline::Deadline;
 use crate::api::{Phase, ReleaseInfo};
+use crate::config::Changes;
 use crate::error::{AgentError, Kind, Result};
 use crate::machine::{Move, Setback, State};
 use crate::root::Roots;
@@ -35,6 +37,12 @@ pub struct Transaction {
     /// How long the probation is held open at most, in seconds.
     #[serde(default)]
     pub hold_sec: u32,
+    /// When it goes back if it is found open.
+    #[serde(default)]
+    pub deadline: Option<Deadline>,
+    /// What the operator's parameters become when it is blessed.
+    #[serde(default, skip_serializing_if = "Changes::is_empty")]
+    pub parameters: Changes,
     /// When it began.
     pub started: jiff::Timestamp,
 }

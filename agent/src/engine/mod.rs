@@ -6,6 +6,7 @@
 
 mod activate;
 mod consider;
+mod deadline;
 mod journal;
 mod maintenance;
 mod observe;
@@ -44,22 +45,16 @@ impl Engine {
         Engine { roots, ports }
     }
 
-    /// For this host, with the real ports.
-    ///
-    /// # Errors
-    /// The store can't be opened.
-    pub fn of_this_host(roots: Roots) -> Result<Self> {
-        let ports = real::ports(&roots, real::Stage::Up)?;
-        Ok(Engine::new(roots, ports))
+    /// For this host, with the real ports. Nothing is opened before the first call.
+    pub fn of_this_host(roots: Roots) -> Self {
+        let ports = real::ports(&roots, real::Stage::Up);
+        Engine::new(roots, ports)
     }
 
     /// For this host before a bus runs: for [`Engine::recover`] at boot.
-    ///
-    /// # Errors
-    /// The store can't be opened.
-    pub fn of_this_host_at_boot(roots: Roots) -> Result<Self> {
-        let ports = real::ports(&roots, real::Stage::Boot)?;
-        Ok(Engine::new(roots, ports))
+    pub fn of_this_host_at_boot(roots: Roots) -> Self {
+        let ports = real::ports(&roots, real::Stage::Boot);
+        Engine::new(roots, ports)
     }
 
     /// Where everything is.

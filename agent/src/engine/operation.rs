@@ -14,6 +14,7 @@ use super::verbs::UpgradeOptions;
 use crate::api::{
     Action, EventKind, HistoryEntry, OperationKind, OperationResult, Outcome, OutcomeKind, Phase, ReleaseInfo,
 };
+use crate::config::Changes;
 use crate::definition::When;
 use crate::deployment::{Deployment, Reason, Seq, stage};
 use crate::error::{AgentError, Kind, Result};
@@ -28,6 +29,8 @@ pub(super) struct Operation<'a> {
     pub reporter: &'a Reporter,
     pub entry: HistoryEntry,
     pub begun: Duration,
+    /// What the operator's parameters become when it succeeds.
+    pub parameters: Changes,
 }
 
 impl Engine {
@@ -58,6 +61,7 @@ impl Engine {
             reporter,
             entry,
             begun: self.ports.clock.monotonic(),
+            parameters: Changes::new(),
         }
     }
 }
@@ -209,6 +213,8 @@ impl Operation<'_> {
             },
             window_sec: probation.window_sec,
             hold_sec: probation.hold_sec,
+            deadline: Some(self.engine.deadline(to, present, probation)?),
+            parameters: self.parameters.clone(),
             started: self.entry.started,
         };
         let mut run = Run::new(self.engine, self.lock, self.reporter, journal);

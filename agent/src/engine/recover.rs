@@ -50,6 +50,10 @@ impl Engine {
         let resumed = Event::Resumed {
             current: current(&self.roots)?,
             attempt: boot || !taken,
+            expired: match &journal.deadline {
+                Some(deadline) => self.is_over(deadline)?,
+                None => false,
+            },
         };
         let (state, effects) = next(journal.state()?, &resumed)
             .map_err(|e| AgentError::other("the transaction lost its way").because(e))?;

@@ -12,6 +12,7 @@ use super::probation::Times;
 use super::report::Reporter;
 use super::snapshot::Snapshots;
 use crate::api::{PlannedService, ServiceFailure};
+use crate::config;
 use crate::deployment::{Deployment, Seq, current};
 use crate::error::{AgentError, Kind, Result};
 use crate::machine::{Effect, Event, State, next};
@@ -105,6 +106,9 @@ impl<'a> Run<'a> {
             Effect::WalkBack(to) => self.walk_back(to).await.map(|()| None),
             Effect::Reject => self.reject(state).map(|()| None),
             Effect::Close => {
+                if !back {
+                    config::write_parameters(&self.engine.roots, &self.journal.parameters)?;
+                }
                 Transaction::remove(&self.engine.roots, self.lock)?;
                 if let Err(e) = self.snapshots().discard() {
                     self.reporter.warn(e.chain());

@@ -2,13 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use node_images::store::Locked;
-
 use super::Engine;
 use super::consider::Considered;
 use super::report::{EventSink, Reporter};
 use crate::api::{OperationKind, OperationResult, Outcome, OutcomeKind, Plan, PlannedService};
-use crate::config::{self, Settings};
+use crate::config::{self, Changes, Settings};
 use crate::deployment::{Deployment, Seq, current, list};
 use crate::error::{AgentError, Kind, Result};
 use crate::history;
@@ -68,7 +66,8 @@ impl Engine {
         operation.forward(considered, options).await
     }
 
-    /// Sets (`Some`) and unsets (`None`) parameters, as a new deployment of the same release.
+    /// Sets (`Some`) and unsets (`None`) parameters, as a new deployment of the same release. The operator's file
+    /// takes them when the deployment is blessed, not before.
     ///
     /// # Errors
     /// As for [`Engine::upgrade`]; the parameters are then as before.
@@ -81,39 +80,16 @@ impl Engine {
                 .hint("set parameters in node.toml, then upgrade"));
         };
         let present = Deployment::load(&self.roots, seq)?;
-        let saved = read_optional(&self.roots.operator_parameters())?;
-        for (name, text) in values {
-            let value = match (text, present.release.parameters.get(name)) {
-                (None, _) => None,
-                (Some(text), Some(spec)) => Some(
-                    spec.kind
-                        .parse(name, text)
-                        .map_err(|e| AgentError::config("the value does not fit").because(e))?,
-                ),
-                (Some(_), None) => {
-                    return Err(AgentError::config(format!(
-                        "parameter {name} is not known to the release"
-                    )));
-                }
-            };
-            config::write_parameter(&self.roots, name, value.as_ref())?;
-        }
-        let ended = self.set_written(&lock, &reporter, &present).await;
-        let went_back = !matches!(&ended, Ok(outcome) if outcome.kind != OutcomeKind::RolledBack);
-        if went_back {
-            restore_optional(&self.roots.operator_parameters(), saved)?;
-        }
-        ended
-    }
-
-    async fn set_written(&self, lock: &Locked, reporter: &Reporter, present: &Deployment) -> Result<Outcome> {
-        let settings = config::load(&self.roots)?;
-        let considered = self.consider(trusted_before(present)?, settings)?;
+        let changes = changes_of(&present, values)?;
+        let settings = config::load_with(&self.roots, &changes)?;
+        let considered = self.consider(trusted_before(&present)?, settings)?;
         let planned = self.planned(&considered).await?;
         if self.same_as_present(&considered, &planned) {
+            config::write_parameters(&self.roots, &changes)?;
             return Ok(self.nothing_to_do(&considered, planned));
         }
-        let operation = self.begin(lock, reporter, OperationKind::Set, Some(present.seq));
+        let mut operation = self.begin(&lock, &reporter, OperationKind::Set, Some(present.seq));
+        operation.parameters = changes;
         operation.forward(considered, UpgradeOptions::default()).await
     }
 
@@ -221,19 +197,24 @@ fn trusted_before(deployment: &Deployment) -> Result<TrustedRelease> {
     })
 }
 
-fn read_optional(path: &std::path::Path) -> Result<Option<Vec<u8>>> {
-    match std::fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(AgentError::io("read", path, e)),
+/// The values as the release understands them.
+fn changes_of(present: &Deployment, values: &BTreeMap<String, Option<String>>) -> Result<Changes> {
+    let mut changes = Changes::new();
+    for (name, text) in values {
+        let value = match (text, present.release.parameters.get(name)) {
+            (None, _) => None,
+            (Some(text), Some(spec)) => Some(
+                spec.kind
+                    .parse(name, text)
+                    .map_err(|e| AgentError::config("the value does not fit").because(e))?,
+            ),
+            (Some(_), None) => {
+                return Err(AgentError::config(format!(
+                    "parameter {name} is not known to the release"
+                )));
+            }
+        };
+        changes.insert(name.clone(), value);
     }
-}
-
-fn restore_optional(path: &std::path::Path, saved: Option<Vec<u8>>) -> Result<()> {
-    let restored = match saved {
-        Some(bytes) => node_images::durable::write_file(path, &bytes, 0o644),
-        None if path.exists() => node_images::durable::remove_file(path),
-        None => Ok(()),
-    };
-    restored.map_err(|e| AgentError::from_leaf(Kind::Other, "can't put the parameters back", e))
+    Ok(changes)
 }

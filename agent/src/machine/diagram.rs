@@ -57,14 +57,22 @@ pub fn events() -> Vec<Event> {
         Event::Resumed {
             current: Some(m.to),
             attempt: true,
+            expired: false,
         },
         Event::Resumed {
             current: Some(m.to),
             attempt: false,
+            expired: false,
+        },
+        Event::Resumed {
+            current: Some(m.to),
+            attempt: true,
+            expired: true,
         },
         Event::Resumed {
             current: m.from,
             attempt: true,
+            expired: false,
         },
     ]
 }

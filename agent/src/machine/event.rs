@@ -44,6 +44,8 @@ pub enum Event {
         current: Option<Seq>,
         /// Whether this counts as an attempt.
         attempt: bool,
+        /// Whether its deadline has passed.
+        expired: bool,
     },
 }
 

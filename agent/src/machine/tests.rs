@@ -10,15 +10,15 @@ use crate::deployment::Seq;
 /// Where each event leads from each state: the phase's first two letters, `--` where it is illegal.
 /// Columns as in `events()`.
 const TABLE: [(&str, &str); 9] = [
-    ("idle", "fe -- -- -- -- -- -- -- -- -- -- id id id"),
-    ("fetching", "-- ve -- -- -- -- -- -- -- id -- id id id"),
-    ("verified", "-- -- st -- -- -- -- -- -- id -- id id id"),
-    ("staged", "-- -- -- id ar -- -- -- -- id -- id id id"),
-    ("armed", "-- -- -- -- -- ac -- -- -- re -- ac ac re"),
-    ("activating", "-- -- -- -- -- -- pr -- -- re -- ac ac re"),
-    ("probation", "-- -- -- -- -- -- -- bl -- re -- ac ac re"),
-    ("blessed", "-- -- -- -- -- -- -- -- id bl -- bl bl bl"),
-    ("reverting", "-- -- -- -- -- -- -- -- -- re id re re re"),
+    ("idle", "fe -- -- -- -- -- -- -- -- -- -- id id id id"),
+    ("fetching", "-- ve -- -- -- -- -- -- -- id -- id id id id"),
+    ("verified", "-- -- st -- -- -- -- -- -- id -- id id id id"),
+    ("staged", "-- -- -- id ar -- -- -- -- id -- id id id id"),
+    ("armed", "-- -- -- -- -- ac -- -- -- re -- ac ac re re"),
+    ("activating", "-- -- -- -- -- -- pr -- -- re -- ac ac re re"),
+    ("probation", "-- -- -- -- -- -- -- bl -- re -- ac ac re re"),
+    ("blessed", "-- -- -- -- -- -- -- -- id bl -- bl bl bl bl"),
+    ("reverting", "-- -- -- -- -- -- -- -- -- re id re re re re"),
 ];
 
 #[test]
@@ -65,6 +65,7 @@ fn the_last_try_used_up_leads_back() {
         let event = Event::Resumed {
             current: Some(Seq(2)),
             attempt: true,
+            expired: false,
         };
         let (state, effects) = next(state(m(OperationKind::Upgrade, Some(Seq(1)), 0)), &event).unwrap();
         assert_eq!(state.phase(), Phase::Reverting);
@@ -151,16 +152,17 @@ impl World {
 }
 
 fn any_event() -> impl Strategy<Value = usize> {
-    0..14_usize
+    0..15_usize
 }
 
 /// The event by number, with what is real filled in.
 fn concrete(index: usize, world: &World, from: Option<Seq>) -> Event {
     match events().swap_remove(index) {
         Event::Agreed(m) => Event::Agreed(Move { from, ..m }),
-        Event::Resumed { attempt, .. } => Event::Resumed {
+        Event::Resumed { attempt, expired, .. } => Event::Resumed {
             current: world.current,
             attempt,
+            expired,
         },
         other => other,
     }
@@ -213,7 +215,7 @@ proptest! {
         }
         let mut world = World { current: Some(Seq(if committed { 2 } else { 1 })), journalled: Some(tries) };
         for _ in 0..=tries + 1 {
-            let resumed = Event::Resumed { current: world.current, attempt: true };
+            let resumed = Event::Resumed { current: world.current, attempt: true, expired: false };
             let (to, effects) = next(state.clone(), &resumed).unwrap();
             world.apply(&to, &effects);
             state = to;

@@ -113,7 +113,11 @@ fn from_armed(m: Move, event: &Event) -> Option<Step> {
         Event::Committed => Some(attempt(m)),
         // The flip may or may not have reached the disk, so the way back makes sure.
         Event::Failed { reason } => Some(revert(m, reason.clone(), false)),
-        Event::Resumed { current, attempt } => Some(resume(m, *current, *attempt)),
+        Event::Resumed {
+            current,
+            attempt,
+            expired,
+        } => Some(resume(m, *current, *attempt, *expired)),
         Event::Begun { .. }
         | Event::Fetched
         | Event::Staged { .. }
@@ -130,7 +134,11 @@ fn from_activating(m: Move, event: &Event) -> Option<Step> {
     match event {
         Event::Activated => Some((State::Probation(m), vec![Effect::Journal, Effect::Watch])),
         Event::Failed { reason } => Some(revert(m, reason.clone(), true)),
-        Event::Resumed { current, attempt } => Some(resume(m, *current, *attempt)),
+        Event::Resumed {
+            current,
+            attempt,
+            expired,
+        } => Some(resume(m, *current, *attempt, *expired)),
         Event::Begun { .. }
         | Event::Fetched
         | Event::Staged { .. }
@@ -147,7 +155,11 @@ fn from_probation(m: Move, event: &Event) -> Option<Step> {
     match event {
         Event::Held => Some((State::Blessed(m), vec![Effect::Journal, Effect::Close])),
         Event::Failed { reason } => Some(revert(m, reason.clone(), true)),
-        Event::Resumed { current, attempt } => Some(resume(m, *current, *attempt)),
+        Event::Resumed {
+            current,
+            attempt,
+            expired,
+        } => Some(resume(m, *current, *attempt, *expired)),
         Event::Begun { .. }
         | Event::Fetched
         | Event::Staged { .. }
@@ -222,11 +234,16 @@ fn revert(m: Move, reason: String, blame: bool) -> Step {
 }
 
 /// Goes on from what is real: `current` decides, the journal says what was meant.
-fn resume(m: Move, current: Option<Seq>, counts: bool) -> Step {
-    if current == Some(m.to) {
-        if counts { attempt(m) } else { go_on(m) }
-    } else {
+fn resume(m: Move, current: Option<Seq>, counts: bool, expired: bool) -> Step {
+    if current != Some(m.to) {
         // Not committed, or already flipped back: make sure that the old services are up.
         revert(m, "it was interrupted before it was committed".into(), false)
+    } else if expired {
+        // Nobody knows what held it up; that is not enough to blame the release.
+        revert(m, "it was still open when its deadline had passed".into(), false)
+    } else if counts {
+        attempt(m)
+    } else {
+        go_on(m)
     }
 }

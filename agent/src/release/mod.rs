@@ -2,6 +2,7 @@
 
 mod build;
 mod document;
+pub mod locate;
 
 pub use build::{ImageSource, ReleaseDefinition};
 pub use document::{

@@ -1,7 +1,9 @@
 //! A killed engine: at every event, and over reboots.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use node_agent::api::OutcomeKind;
 use node_agent::engine::{EventSink, UpgradeOptions, silent};
@@ -175,6 +177,70 @@ async fn settling_for_a_boot_does_nothing_in_the_boot_of_the_transaction() {
         "one boot takes one try, however often it is asked"
     );
     assert_eq!(node.world.script().calls, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_transaction_found_open_after_its_deadline_goes_back_without_blame() {
+    for reboot in [false, true] {
+        let node = in_probation().await;
+        node.world.script().elapsed += Duration::from_secs(24 * 3600);
+        if reboot {
+            node.world.reboot();
+            let outcome = node.engine().recover(true, silent()).await.unwrap();
+            assert_eq!(outcome.kind, OutcomeKind::RolledBack);
+            node.world.start_all();
+        }
+        node.engine().recover(false, silent()).await.unwrap();
+        assert_eq!(node.version().as_deref(), Some("1"));
+        assert!(!node.roots.transaction().exists());
+        let status = node.engine().status().await.unwrap();
+        assert!(status.rejected.is_empty());
+        let history = node.engine().history(1).unwrap();
+        assert!(history[0].reason.as_deref().unwrap().contains("deadline"));
+    }
+}
+
+/// The operator's parameters and what the node runs say the same, wherever a `set` is killed.
+#[tokio::test]
+async fn a_killed_set_leaves_parameters_that_fit_the_deployment() {
+    let mut at = 1;
+    let mut reverted = 0;
+    loop {
+        let node = Node::on_release_1().await;
+        let engine = node.engine();
+        let (sink, _) = deadly(at);
+        let change = BTreeMap::from([("level".to_owned(), Some("7".to_owned()))]);
+        let work = tokio::spawn(async move { engine.set(&change, sink).await.map(drop) });
+        let killed = work.await.is_err();
+        let file = node.roots.operator_parameters();
+        if node.roots.transaction().exists() {
+            let before = std::fs::read_to_string(&file).unwrap_or_default();
+            assert!(
+                !before.contains('7') || phase(&node) == "blessed",
+                "written before it was blessed"
+            );
+            // A node that was off for a day goes back if it can.
+            node.world.script().elapsed += Duration::from_secs(24 * 3600);
+        }
+        let outcome = node.engine().recover(false, silent()).await.unwrap();
+        reverted += u32::from(outcome.kind == OutcomeKind::RolledBack);
+        let current = node.roots.current().join("services/compute/files/0-level");
+        let runs_7 = std::fs::read_to_string(current).unwrap().contains('7');
+        let says_7 = std::fs::read_to_string(&file).unwrap_or_default().contains('7');
+        assert_eq!(runs_7, says_7, "killed at event {at}");
+        node.version().unwrap();
+        if !killed {
+            assert!(runs_7 && reverted > 3, "{reverted} of {at} were reverted");
+            return;
+        }
+        at += 1;
+    }
+}
+
+fn phase(node: &Node) -> String {
+    let journal = std::fs::read(node.roots.transaction()).unwrap();
+    let journal: serde_json::Value = serde_json::from_slice(&journal).unwrap();
+    journal["phase"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]

@@ -1,24 +1,15 @@
 //! The clocks of this host.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use nix::time::{ClockId, clock_gettime};
 
 use crate::ports::Clock;
 
 /// The clocks of this host.
 #[derive(Debug)]
-pub(super) struct SystemClock {
-    start: Instant,
-}
-
-impl SystemClock {
-    pub fn new() -> Self {
-        SystemClock {
-            start: Instant::now(),
-        }
-    }
-}
+pub(super) struct SystemClock;
 
 #[async_trait]
 impl Clock for SystemClock {
@@ -27,7 +18,8 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.start.elapsed()
+        // The one clock that all processes of a boot share and that counts while the host sleeps. Linux always has it.
+        clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
     }
 
     async fn sleep(&self, time: Duration) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use node_images::artifact::fetch_artifact;
@@ -12,7 +12,6 @@ use node_images::manifest::Platform;
 use node_images::progress::Event;
 use node_images::pull::{self, ImageRequest, PullOptions, PullReport};
 use node_images::reference::Reference;
-use node_images::registry::RegistryConfig;
 use node_images::source::Sources;
 use node_images::store::{FsckOptions, Locked, Store, Verification};
 use node_images::verify::{Authority, Requirement, Trust, verify};
@@ -25,7 +24,7 @@ use crate::config::{Settings, Treatment};
 use crate::deployment::ImageFacts;
 use crate::error::{AgentError, Kind, Result};
 use crate::ports::{Images, Progress, PullCost, StoreGc, TrustedRelease};
-use crate::release::{MEDIA_TYPE, ReleaseDocument};
+use crate::release::{MEDIA_TYPE, ReleaseDocument, locate};
 use crate::root::Roots;
 
 /// Compressed layers grow by about this factor when they are unpacked.
@@ -33,18 +32,37 @@ const UNPACKED: u64 = 4;
 
 /// The store, and the registries that fill it.
 pub(super) struct StoreAndRegistries {
-    store: Store,
+    store: OnceLock<Store>,
     roots: Roots,
 }
 
 impl StoreAndRegistries {
-    pub fn open(roots: &Roots) -> Result<Self> {
-        let store = Store::open(&roots.store())
-            .map_err(|e| AgentError::from_leaf(Kind::Other, "can't open the image store", e))?;
-        Ok(StoreAndRegistries {
-            store,
+    /// Nothing is opened before the first call.
+    pub fn new(roots: &Roots) -> Self {
+        StoreAndRegistries {
+            store: OnceLock::new(),
             roots: roots.clone(),
-        })
+        }
+    }
+
+    /// The store; made if there is none.
+    fn store(&self) -> Result<&Store> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
+        }
+        let opened = Store::open(&self.roots.store())
+            .map_err(|e| AgentError::from_leaf(Kind::Other, "can't open the image store", e))?;
+        Ok(self.store.get_or_init(|| opened))
+    }
+
+    /// The store if there is one: a question must not make it.
+    fn store_if_there(&self) -> Result<Option<&Store>> {
+        let path = self.roots.store();
+        match path.try_exists() {
+            Ok(true) => self.store().map(Some),
+            Ok(false) => Ok(None),
+            Err(e) => Err(AgentError::io("look for", &path, e)),
+        }
     }
 
     fn trust_policy(&self) -> Result<Trust> {
@@ -61,7 +79,7 @@ impl StoreAndRegistries {
     /// Sources for a release and its images: a bundle holds both.
     fn sources(&self, settings: &Settings, reference: &Reference) -> Result<Sources> {
         let failed = |e| trouble::source("can't set up the registry client", &e);
-        let sources = Sources::new(registry_config(settings)).map_err(failed)?;
+        let sources = Sources::new(settings.registries.client()).map_err(failed)?;
         match reference {
             Reference::Registry(_) => Ok(sources),
             Reference::Layout { .. } | Reference::Archive { .. } => {
@@ -85,7 +103,7 @@ impl StoreAndRegistries {
         chosen
             .map(|(_, binding)| {
                 Ok(ImageRequest {
-                    reference: parse(&image_reference(&place, &binding.repository, &binding.digest))?,
+                    reference: image_reference(&place, &binding.repository, &binding.digest)?,
                     digest: binding.digest,
                     verification: Verification::Release { release: digest },
                 })
@@ -99,35 +117,14 @@ fn parse(text: &str) -> Result<Reference> {
         .map_err(|e| AgentError::new(Kind::Usage, format!("{text:?} is not a reference")).because(e))
 }
 
-/// Where an image of a release is: beside the release, unless its repository names a registry.
-fn image_reference(release: &Reference, repository: &str, digest: &Digest) -> String {
-    let first = repository.split('/').next().unwrap_or_default();
-    let absolute = repository.contains('/') && (first.contains(['.', ':']) || first == "localhost");
-    let parent = match release.repository() {
-        Some(own) => own
-            .rsplit_once('/')
-            .map(|(parent, _)| parent.to_owned())
-            .unwrap_or_default(),
-        // In a bundle everything is found by digest; the name is only a name.
-        None => "localhost".to_owned(),
-    };
-    if absolute {
-        format!("{repository}@{digest}")
-    } else {
-        format!("{parent}/{repository}@{digest}")
-    }
-}
-
-fn registry_config(settings: &Settings) -> RegistryConfig {
-    let defaults = RegistryConfig::default();
-    let r = &settings.registries;
-    RegistryConfig {
-        mirrors: r.mirrors.clone(),
-        insecure_http: r.insecure_http.clone(),
-        auth_file: r.auth_file.clone(),
-        auth_realms: r.auth_realms.clone(),
-        parallel: r.parallel.unwrap_or(defaults.parallel),
-        retries: r.retries.unwrap_or(defaults.retries),
+/// Where an image of a release is. In a bundle everything is found by digest; the name is only a name.
+fn image_reference(release: &Reference, repository: &str, digest: &Digest) -> Result<Reference> {
+    match locate::image(release, repository, digest) {
+        Ok(Some(reference)) => Ok(reference),
+        Ok(None) => parse(&format!("localhost/{repository}@{digest}")),
+        Err(e) => {
+            Err(AgentError::verification(format!("the release names an image {repository:?}")).because(e))
+        }
     }
 }
 
@@ -202,7 +199,7 @@ impl Images for StoreAndRegistries {
             return Ok(PullCost::default());
         }
         let sources = self.sources(settings, &parse(&release.info.reference)?)?;
-        let plan = pull::plan(&self.store, &sources, &missing, &Platform::host())
+        let plan = pull::plan(self.store()?, &sources, &missing, &Platform::host())
             .await
             .map_err(trouble::pull)?;
         Ok(PullCost {
@@ -233,7 +230,7 @@ impl Images for StoreAndRegistries {
         let options = PullOptions {
             platform: Platform::host(),
             policy: layer_policy(settings),
-            parallel: usize::from(registry_config(settings).parallel),
+            parallel: usize::from(settings.registries.client().parallel),
             now: jiff::Timestamp::now(),
             cancel: CancellationToken::new(),
             progress: Arc::new(move |event: Event| {
@@ -241,7 +238,7 @@ impl Images for StoreAndRegistries {
                 let _ = sender.send(event);
             }),
         };
-        let pulling = pull::pull(&self.store, lock, "pull", &sources, &missing, &options);
+        let pulling = pull::pull(self.store()?, lock, "pull", &sources, &missing, &options);
         tokio::pin!(pulling);
         let mut meter = super::meter::Meter::default();
         let report = loop {
@@ -255,10 +252,13 @@ impl Images for StoreAndRegistries {
 
     fn facts(&self, manifest: &Digest) -> Result<Option<ImageFacts>> {
         let failed = |e| AgentError::from_leaf(Kind::Other, format!("can't read image {manifest}"), e);
-        let Some(record) = self.store.image(manifest).map_err(failed)? else {
+        let Some(store) = self.store_if_there()? else {
             return Ok(None);
         };
-        let tree = self.store.tree_path(manifest);
+        let Some(record) = store.image(manifest).map_err(failed)? else {
+            return Ok(None);
+        };
+        let tree = store.tree_path(manifest);
         if !tree.is_dir() {
             return Ok(None);
         }
@@ -275,14 +275,17 @@ impl Images for StoreAndRegistries {
     }
 
     fn in_use(&self) -> Result<BTreeSet<Digest>> {
-        self.store
+        let Some(store) = self.store_if_there()? else {
+            return Ok(BTreeSet::new());
+        };
+        store
             .roots_in_use()
             .map_err(|e| AgentError::from_leaf(Kind::Other, "can't find out which images are in use", e))
     }
 
     async fn gc(&self, lock: &Locked, keep: &BTreeSet<Digest>, dry_run: bool) -> Result<StoreGc> {
         let report = self
-            .store
+            .store()?
             .gc(lock, keep, dry_run)
             .map_err(|e| AgentError::from_leaf(Kind::Other, "can't collect garbage", e))?;
         Ok(StoreGc {
@@ -294,11 +297,14 @@ impl Images for StoreAndRegistries {
 
     async fn fsck(&self, settings: &Settings, repair: Option<&Locked>) -> Result<FsckReport> {
         let failed = |e| AgentError::from_leaf(Kind::Other, "can't check the image store", e);
-        let found = self.store.fsck(FsckOptions { content: true }).map_err(failed)?;
+        let Some(store) = self.store_if_there()? else {
+            return Ok(FsckReport::default());
+        };
+        let found = store.fsck(FsckOptions { content: true }).map_err(failed)?;
         let left = match repair {
             Some(lock) if !found.findings.is_empty() => {
                 let sources = self.sources(settings, &parse("localhost/none")?)?;
-                super::mend::mend(&self.store, lock, &found, &layer_policy(settings), &sources)?
+                super::mend::mend(store, lock, &found, &layer_policy(settings), &sources)?
             }
             Some(_) | None => found.findings.clone(),
         };
@@ -369,20 +375,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_are_siblings_of_their_release() {
+    fn images_of_a_bundle_have_a_name_too() {
         let digest = Digest::of(b"x");
-        let table = [
-            ("r.example:5000/a/rel:1", "nova", "r.example:5000/a/nova"),
-            ("r.example/rel:1", "nova", "r.example/nova"),
-            ("r.example/rel:1", "sub/nova", "r.example/sub/nova"),
-            ("r.example/rel:1", "other.example/nova", "other.example/nova"),
-            ("r.example/rel:1", "localhost/nova", "localhost/nova"),
-            ("/tmp/bundle.tar", "nova", "localhost/nova"),
-        ];
-        for (release, repository, expected) in table {
-            let got = image_reference(&release.parse().unwrap(), repository, &digest);
-            assert_eq!(got, format!("{expected}@{digest}"));
-            assert_eq!(parse(&got).unwrap().digest(), Some(digest));
+        for (release, expected) in [
+            ("r.example:5000/a/rel:1", "r.example:5000/a/nova"),
+            ("/tmp/bundle.tar", "localhost/nova"),
+        ] {
+            let got = image_reference(&release.parse().unwrap(), "nova", &digest).unwrap();
+            assert_eq!(got.to_string(), format!("{expected}@{digest}"));
         }
+    }
+
+    #[test]
+    fn asking_on_a_host_where_nothing_is_installed_makes_no_store() {
+        let base = tempfile::tempdir().unwrap();
+        let images = StoreAndRegistries::new(&Roots::under(base.path()));
+        assert!(images.facts(&Digest::of(b"x")).unwrap().is_none());
+        assert!(images.in_use().unwrap().is_empty());
+        assert_eq!(std::fs::read_dir(base.path()).unwrap().count(), 0);
+        images.store().unwrap();
+        assert!(images.roots.store().is_dir());
     }
 }

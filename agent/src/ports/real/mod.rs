@@ -12,7 +12,6 @@ mod units;
 use std::sync::Arc;
 
 use super::Ports;
-use crate::error::Result;
 use crate::root::Roots;
 
 /// What of the host is there.
@@ -25,16 +24,14 @@ pub enum Stage {
 }
 
 /// The ports of this host.
-///
-/// # Errors
-/// The store can't be opened.
-pub fn ports(roots: &Roots, stage: Stage) -> Result<Ports> {
+/// Nothing is opened before the first call.
+pub fn ports(roots: &Roots, stage: Stage) -> Ports {
     let units = Arc::new(units::Systemd1::new(stage));
-    Ok(Ports {
-        images: Arc::new(images::StoreAndRegistries::open(roots)?),
+    Ports {
+        images: Arc::new(images::StoreAndRegistries::new(roots)),
         probes: Arc::new(probes::Prober::new(roots, units.clone())),
         units,
         host: Arc::new(host::ThisHost::new(roots)),
-        clock: Arc::new(clock::SystemClock::new()),
-    })
+        clock: Arc::new(clock::SystemClock),
+    }
 }

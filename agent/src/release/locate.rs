@@ -8,8 +8,8 @@ use node_images::reference::{Reference, ReferenceError};
 ///
 /// # Errors
 ///
-/// When the repository is no legal name.
-pub(super) fn image(
+/// The repository is no legal name.
+pub fn image(
     release: &Reference,
     repository: &str,
     digest: &Digest,
