@@ -286,7 +286,7 @@ fn wrong_bytes_are_refused_and_leave_nothing() {
             .layer(bad, &Digest::of(&good), &Policy::default())
             .unwrap_err();
         assert!(matches!(error, ImportError::Digest { .. }), "{error}");
-        let missing = ingest.image(image(&[good.clone()])).unwrap_err();
+        let missing = ingest.image(image(std::slice::from_ref(&good))).unwrap_err();
         assert!(matches!(missing, StoreError::MissingLayer { .. }), "{missing}");
         ingest.commit().unwrap();
         assert_eq!(setup.objects(), Vec::<PathBuf>::new());
@@ -319,7 +319,7 @@ fn documents_that_do_not_belong_together_are_refused() {
         |i| i.layers[0].diff_id = Digest::of(b"x"),
         |i| i.layers[0].blob = Digest::of(b"x"),
     ] {
-        let mut image = image(&[other.clone()]);
+        let mut image = image(std::slice::from_ref(&other));
         break_it(&mut image);
         let error = ingest.image(image).unwrap_err();
         assert!(matches!(error, StoreError::Image { .. }), "{error}");
@@ -473,7 +473,7 @@ fn fsck_names_what_is_broken_and_repair_fetches_only_that() {
 fn lost_documents_and_objects_are_found_and_repaired() {
     let setup = Setup::new();
     let base = base();
-    let image = setup.pull(&[base.clone()]);
+    let image = setup.pull(std::slice::from_ref(&base));
     let root = setup.store.root();
     let layer = root
         .join("layers")
@@ -532,6 +532,6 @@ fn lost_documents_and_objects_are_found_and_repaired() {
         .repair(&setup.lock, &report, &policy, &mut fetch)
         .unwrap();
     assert_eq!(done.records, BTreeSet::from([image]));
-    setup.pull(&[base.clone()]);
+    setup.pull(std::slice::from_ref(&base));
     setup.assert_clean();
 }

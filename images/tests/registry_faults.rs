@@ -28,6 +28,15 @@ async fn fetch(node: &Node, sources: &Sources, host: &str, image: &Built) -> Res
     pull(&node.store, &node.lock, "t", sources, &wanted, &options()).await
 }
 
+/// Why a node does not take the image from there; nothing of it has a name then.
+async fn refusal(host: &str, image: &Built) -> PullError {
+    let (sources, _) = sources(RegistryConfig::default());
+    let node = Node::new();
+    let error = fetch(&node, &sources, host, image).await.expect_err("refused");
+    assert!(node.named().is_empty(), "{:?}", node.named());
+    error
+}
+
 fn registry_error(error: PullError) -> RegistryError {
     match error {
         PullError::Source { source, .. } => match *source {
@@ -225,17 +234,12 @@ async fn sizes_that_lie_are_refused() {
                 served.answer(asked)
             }
         });
-        let (sources, _) = sources(RegistryConfig::default());
-        let node = Node::new();
-        let error = fetch(&node, &sources, &liar.host, &image)
-            .await
-            .expect_err("refused");
+        let error = refusal(&liar.host, &image).await;
         let text = chain(&error);
         assert!(
             text.contains(expected) || text.contains("longer than its"),
             "{text}"
         );
-        assert!(node.named().is_empty());
     }
 }
 
@@ -419,17 +423,12 @@ async fn content_that_is_refused_names_the_entry() {
     let image = Arc::new(Built::new(&[(GZIP, tar(&[("ok", b"ok")])), (GZIP, hostile)]));
     let served = Arc::clone(&image);
     let liar = Liar::start(move |asked| served.answer(asked));
-    let (sources, _) = sources(RegistryConfig::default());
-    let node = Node::new();
-    let error = fetch(&node, &sources, &liar.host, &image)
-        .await
-        .expect_err("refused");
+    let error = refusal(&liar.host, &image).await;
     let text = chain(&error);
     assert!(
         text.contains(&image.blob(1).to_string()) && text.contains("a/../../etc/passwd"),
         "{text}"
     );
-    assert!(node.named().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -440,11 +439,7 @@ async fn a_layer_of_an_unknown_type_is_refused_before_anything_is_fetched() {
     )]));
     let served = Arc::clone(&image);
     let liar = Liar::start(move |asked| served.answer(asked));
-    let (sources, _) = sources(RegistryConfig::default());
-    let node = Node::new();
-    let error = fetch(&node, &sources, &liar.host, &image)
-        .await
-        .expect_err("refused");
+    let error = refusal(&liar.host, &image).await;
     assert!(matches!(error, PullError::LayerType { .. }), "{}", chain(&error));
     assert_eq!(liar.count(&image.blob(0).to_string()), 0);
 }
@@ -532,10 +527,7 @@ async fn redirects_that_lead_nowhere_good_are_refused() {
     ];
     for (target, expected) in table {
         let liar = Liar::start(move |_| Answer::status(307).header("Location", target));
-        let (sources, _) = sources(RegistryConfig::default());
-        let error = fetch(&Node::new(), &sources, &liar.host, &sample())
-            .await
-            .expect_err("refused");
+        let error = refusal(&liar.host, &sample()).await;
         assert!(chain(&error).contains(expected), "{}", chain(&error));
         assert!(liar.asked().len() <= 6);
     }

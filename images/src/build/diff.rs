@@ -98,20 +98,10 @@ impl Entry {
 mod tests {
     use super::*;
     use crate::build::tree::Content;
-
-    fn path(text: &str) -> TreePath {
-        TreePath::from_absolute(text).expect("a path")
-    }
+    use crate::build::tree::sample::{self, path};
 
     fn entry(kind: Kind) -> Entry {
-        Entry {
-            kind,
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            mtime: 7,
-            xattrs: BTreeMap::new(),
-        }
+        sample::entry(kind, 7)
     }
 
     /// `/d/` directory, `/f=text` file, `/l->target` symbolic link, `/h=>/f` hard link.
@@ -141,9 +131,17 @@ mod tests {
         tree.iter().map(line).collect()
     }
 
+    /// What happens; the tree below, the tree above, and the layer between them.
+    type Row = (
+        &'static str,
+        &'static [&'static str],
+        &'static [&'static str],
+        &'static [&'static str],
+    );
+
     #[test]
     fn a_layer_says_what_changed_and_nothing_else() {
-        let table: [(&str, &[&str], &[&str], &[&str]); 9] = [
+        let table: [Row; 9] = [
             ("same", &["/a/", "/a/f=x"], &["/a/", "/a/f=x"], &[]),
             ("added", &["/a/"], &["/a/", "/a/f=x"], &["/a/", "/a/f=1"]),
             (

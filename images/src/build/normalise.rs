@@ -238,20 +238,10 @@ fn glob_matches(glob: &[u8], name: &[u8]) -> bool {
 mod tests {
     use super::*;
     use crate::build::definition::Mode;
-
-    fn path(text: &str) -> TreePath {
-        TreePath::from_absolute(text).expect("a path")
-    }
+    use crate::build::tree::sample::{self, path};
 
     fn entry(kind: Kind) -> Entry {
-        Entry {
-            kind,
-            mode: 0o755,
-            uid: 0,
-            gid: 0,
-            mtime: 1000,
-            xattrs: BTreeMap::new(),
-        }
+        sample::entry(kind, 1000)
     }
 
     /// Names that end in `/` are directories; the parents of all are made.

@@ -68,7 +68,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo one; echo two >&2; exit 3"]);
         let error = run(&mut command, "dash", "testing", &mut |line| {
-            lines.push(line.to_owned())
+            lines.push(line.to_owned());
         })
         .expect_err("exits 3");
         assert_eq!(lines, ["one", "two"]);

@@ -193,13 +193,32 @@ pub fn resolved<'t>(tree: &'t Tree, path: &TreePath) -> Option<&'t Entry> {
     }
 }
 
+/// What trees are made of in tests.
 #[cfg(test)]
-mod tests {
+pub(super) mod sample {
     use super::*;
 
-    fn path(text: &str) -> TreePath {
+    pub fn path(text: &str) -> TreePath {
         TreePath::from_absolute(text).expect("a path")
     }
+
+    /// An entry of root's that everybody may read.
+    pub fn entry(kind: Kind, mtime: u64) -> Entry {
+        Entry {
+            kind,
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+            mtime,
+            xattrs: BTreeMap::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sample::path;
+    use super::*;
 
     #[test]
     fn paths_sort_as_a_walk() {
