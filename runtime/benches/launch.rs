@@ -35,6 +35,14 @@ fn main() -> Result<()> {
     see_unified_cgroups()?;
     let tree = cached_tree()?;
     let directory = tempfile::tempdir()?;
+    let run = directory.path().join("run");
+    state_in_memory(&run)?;
+    let compared = compare(directory.path(), &tree);
+    umount2(&run, MntFlags::MNT_DETACH)?;
+    compared
+}
+
+fn compare(directory: &Path, tree: &Path) -> Result<()> {
     nix::sys::prctl::set_child_subreaper(true)?;
     let mut subjects = vec![Subject::new("fork and exec".into(), vec!["/bin/true".into()])];
     for (kind, host_pid, filter) in [
@@ -42,14 +50,14 @@ fn main() -> Result<()> {
         ("hostpid", true, false),
         ("pidns-seccomp", false, true),
     ] {
-        let bundle = write_bundle(directory.path(), &tree, kind, host_pid, filter)?;
+        let bundle = write_bundle(directory, tree, kind, host_pid, filter)?;
         subjects.push(Subject::new(
             format!("node-run {kind}"),
-            node_run(directory.path(), kind),
+            node_run(directory, kind),
         ));
         subjects.push(Subject::new(
             format!("crun {kind}"),
-            crun(directory.path(), &bundle, kind),
+            crun(directory, &bundle, kind),
         ));
     }
     let runs = std::env::var("RUNS")
@@ -75,6 +83,13 @@ fn see_unified_cgroups() -> Result<()> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     umount2(CGROUPS, MntFlags::MNT_DETACH)?;
     mount(Some("cgroup2"), CGROUPS, Some("cgroup2"), MsFlags::empty(), none).context("mount cgroup2")
+}
+
+/// What launches write at run time is below /run on a node, and so in memory; for both.
+fn state_in_memory(run: &Path) -> Result<()> {
+    std::fs::create_dir(run)?;
+    let none: Option<&str> = None;
+    mount(Some("tmpfs"), run, Some("tmpfs"), MsFlags::empty(), none).context("mount tmpfs")
 }
 
 fn cached_tree() -> Result<PathBuf> {
@@ -153,7 +168,7 @@ fn crun(directory: &Path, bundle: &Path, name: &str) -> Vec<String> {
     ["crun", "--cgroup-manager=disabled", "--root"]
         .map(str::to_owned)
         .into_iter()
-        .chain([directory.join("crun-state").display().to_string(), "run".into()])
+        .chain([directory.join("run/crun").display().to_string(), "run".into()])
         .chain(["--bundle".into(), bundle.display().to_string(), name.to_owned()])
         .collect()
 }
