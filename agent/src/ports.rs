@@ -165,6 +165,8 @@ pub trait Host: Send + Sync {
     fn free_space(&self, path: &std::path::Path) -> Result<u64>;
     /// Which of these requirements it does not meet.
     async fn lacking(&self, requires: &Requires) -> Result<Lacking>;
+    /// How many guests run.
+    fn guests(&self) -> Result<u32>;
     /// What was started from what.
     fn running(&self) -> Result<Vec<Running>>;
 }

@@ -91,6 +91,7 @@ fn status_of_a_node_in_the_middle_of_it() {
         digest_running: None,
         digest_wanted: "cd".repeat(32),
         up_to_date: false,
+        pending: false,
         since: None,
         restarts: 5,
         image: format!("sha256:{}", "12".repeat(32)),

@@ -46,6 +46,8 @@ pub enum Action {
     Restart,
     /// It keeps running untouched.
     Keep,
+    /// It changes, but guests need it as it is: it keeps running untouched until none does.
+    Pending,
     /// The new set no longer has it: it is stopped and its unit goes away.
     Retire,
 }
@@ -56,6 +58,7 @@ impl std::fmt::Display for Action {
             Action::Start => "start",
             Action::Restart => "restart",
             Action::Keep => "keep",
+            Action::Pending => "pending",
             Action::Retire => "retire",
         })
     }

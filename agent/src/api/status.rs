@@ -55,6 +55,8 @@ pub struct ServiceStatus {
     pub digest_wanted: String,
     /// Whether it runs exactly what the current deployment says.
     pub up_to_date: bool,
+    /// Whether its update waits until no guest needs it.
+    pub pending: bool,
     /// Since when it is in this state, RFC 3339; absent when systemd does not say.
     pub since: Option<String>,
     /// How often systemd restarted it by itself.

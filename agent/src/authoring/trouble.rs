@@ -29,3 +29,30 @@ pub fn build(error: BuildError) -> AgentError {
     };
     AgentError::from_leaf(kind, "can't build the image", error)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_definition_is_a_wrong_configuration() {
+        let definition = BuildError::Definition {
+            file: "nova.toml".into(),
+            problem: "packages: empty".into(),
+        };
+        let circle = BuildError::Circle {
+            file: "nova.toml".into(),
+            name: "nova".into(),
+        };
+        let program = BuildError::Program {
+            program: "mmdebstrap".into(),
+            intent: "installing packages".into(),
+            status: "exit status: 25".into(),
+            last_words: String::new(),
+        };
+        for (error, code) in [(definition, 78), (circle, 78), (program, 1)] {
+            let text = error.to_string();
+            assert_eq!(build(error).exit_code() as u8, code, "{text}");
+        }
+    }
+}

@@ -25,7 +25,7 @@ pub struct Upgrade {
     #[arg(long)]
     download_only: bool,
 
-    /// Also take a release that was rejected on this node or that closes the way back.
+    /// Also take a release that was rejected on this node or that closes the way back, and restart what guests need.
     #[arg(long)]
     force: bool,
 }

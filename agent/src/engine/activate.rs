@@ -43,6 +43,8 @@ pub(super) struct Switch<'a> {
     pub leaving: Option<&'a Deployment>,
     pub snapshots: &'a Snapshots,
     pub way: Way,
+    /// Whether what guests need may change all the same.
+    pub force: bool,
 }
 
 /// How a switch ended.
@@ -51,7 +53,10 @@ pub(super) type Switched = Result<std::result::Result<Vec<PlannedService>, Broke
 impl Switch<'_> {
     /// Makes the running services those of the target. May be repeated: what is right is left alone.
     pub async fn run(&self) -> Switched {
-        let planned = self.engine.actions(self.target, self.leaving).await?;
+        let planned = self.engine.actions(self.target, self.leaving, self.force).await?;
+        for service in with(&planned, &[Action::Pending]) {
+            self.reporter.service(&service.name, "pending");
+        }
         self.retire(&planned)?;
         self.engine.ports.units.daemon_reload().await?;
         let mut broken = self.stop_all(&planned).await?;
@@ -218,6 +223,7 @@ impl Engine {
         &self,
         target: Option<&Deployment>,
         leaving: Option<&Deployment>,
+        force: bool,
     ) -> Result<Vec<PlannedService>> {
         let seen = self.look(&names(target.into_iter().chain(leaving))).await?;
         let observed = seen
@@ -246,7 +252,13 @@ impl Engine {
             }
         }
         let leaving = leaving.map(disruptions).unwrap_or_default();
-        Ok(plan::actions(&order, &wanted, &leaving, &observed))
+        let guests = self.guests(force)?;
+        Ok(plan::actions(&order, &wanted, &leaving, &observed, guests))
+    }
+
+    /// Guests that an operation has to spare.
+    pub(super) fn guests(&self, force: bool) -> Result<u32> {
+        if force { Ok(0) } else { self.ports.host.guests() }
     }
 
     /// A failure with the last lines of the unit's journal.

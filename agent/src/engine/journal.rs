@@ -40,6 +40,9 @@ pub struct Transaction {
     /// When it goes back if it is found open.
     #[serde(default)]
     pub deadline: Option<Deadline>,
+    /// Whether what guests need may change all the same.
+    #[serde(default)]
+    pub force: bool,
     /// What the operator's parameters become when it is blessed.
     #[serde(default, skip_serializing_if = "Changes::is_empty")]
     pub parameters: Changes,

@@ -12,7 +12,8 @@ use super::report::Reporter;
 use super::run::Run;
 use super::verbs::UpgradeOptions;
 use crate::api::{
-    Action, EventKind, HistoryEntry, OperationKind, OperationResult, Outcome, OutcomeKind, Phase, ReleaseInfo,
+    Action, Disruption, EventKind, HistoryEntry, OperationKind, OperationResult, Outcome, OutcomeKind, Phase,
+    PlannedService, ReleaseInfo,
 };
 use crate::config::Changes;
 use crate::definition::When;
@@ -214,6 +215,7 @@ impl Operation<'_> {
             window_sec: probation.window_sec,
             hold_sec: probation.hold_sec,
             deadline: Some(self.engine.deadline(to, present, probation)?),
+            force,
             parameters: self.parameters.clone(),
             started: self.entry.started,
         };
@@ -227,7 +229,8 @@ impl Operation<'_> {
     /// The gates that can veto the move, before anything is touched.
     async fn ask_before(&self, to: Seq, present: Option<&Deployment>, force: bool) -> Result<()> {
         let target = Deployment::load(&self.engine.roots, to)?;
-        let planned = self.engine.actions(Some(&target), present).await?;
+        let planned = self.engine.actions(Some(&target), present, force).await?;
+        self.spare_guests(&planned, force)?;
         let touched = planned
             .iter()
             .filter(|p| matches!(p.action, Action::Restart | Action::Retire));
@@ -245,6 +248,22 @@ impl Operation<'_> {
             self.reporter.warn(text);
         }
         Ok(())
+    }
+
+    /// A service that leaves can't be left alone: its unit goes.
+    fn spare_guests(&self, planned: &[PlannedService], force: bool) -> Result<()> {
+        let guests = self.engine.guests(force)?;
+        let needed = planned
+            .iter()
+            .find(|p| p.action == Action::Retire && p.disruption == Disruption::WhenDrained);
+        match needed {
+            Some(service) if guests > 0 => Err(AgentError::vetoed(format!(
+                "service {} is not in the new set, and guests need it: {guests}",
+                service.name
+            ))
+            .hint("move the guests away; --force stops it all the same")),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn tell_begin(&self, message: &str) -> Result<()> {

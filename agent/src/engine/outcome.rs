@@ -1,7 +1,7 @@
 //! How an operation ended, for the operator and for the history.
 
 use super::run::Run;
-use crate::api::{HistoryEntry, OperationResult, Outcome, OutcomeKind};
+use crate::api::{Action, HistoryEntry, OperationResult, Outcome, OutcomeKind};
 use crate::deployment::current;
 use crate::error::{AgentError, Result};
 use crate::history;
@@ -63,7 +63,16 @@ impl Run<'_> {
                 entry.kind, release.name, release.version
             )
         } else {
-            format!("now on deployment {to}, {} {}", release.name, release.version)
+            let pending = self.services.iter().filter(|s| s.action == Action::Pending);
+            let pending: Vec<&str> = pending.map(|s| s.name.as_str()).collect();
+            let waits = match pending.as_slice() {
+                [] => String::new(),
+                names => format!("; pending until no guest needs it: {}", names.join(", ")),
+            };
+            format!(
+                "now on deployment {to}, {} {}{waits}",
+                release.name, release.version
+            )
         };
         Ok(Outcome {
             kind: if rolled_back {

@@ -16,49 +16,13 @@ use crate::plan::{self, Wanted};
 impl Engine {
     /// What the move would do. Exact for every service whose image is in the store; the others
     /// change at any rate, because their image does.
-    pub(super) async fn planned(&self, considered: &Considered) -> Result<Vec<PlannedService>> {
-        let document = &considered.release.document;
+    pub(super) async fn planned(&self, considered: &Considered, force: bool) -> Result<Vec<PlannedService>> {
         let present = considered.present.as_ref();
         let mut wanted = BTreeMap::new();
         for name in &considered.services {
-            let rendered = match self.image_of(considered, name)? {
-                Some(image) => Some(self.render_one(considered, name, &image)?),
-                None => None,
-            };
-            let Some(definition) = document.services.get(name) else {
-                continue;
-            };
-            let manifest = document
-                .images
-                .get(&definition.image)
-                .map(|b| b.digest.to_string())
-                .unwrap_or_default();
-            let old = present.and_then(|p| {
-                Some((
-                    p.release.services.get(name)?,
-                    p.document.services.get(name)?.manifest.to_string(),
-                ))
-            });
-            let configured = present.is_some_and(|p| p.document.parameters != considered.parameters);
-            let files = if configured {
-                vec!["files/".to_owned()]
-            } else {
-                Vec::new()
-            };
-            let reason = plan::reason(
-                old.as_ref().map(|(d, i)| (*d, i.as_str())),
-                (definition, &manifest),
-                &files,
-            );
-            let digest = rendered.map(|r| r.deployed.digest).unwrap_or_default();
-            wanted.insert(
-                name.clone(),
-                Wanted {
-                    digest,
-                    reason,
-                    disruption: definition.disruption,
-                },
-            );
+            if let Some(one) = self.wanted(considered, name)? {
+                wanted.insert(name.clone(), one);
+            }
         }
         let leaving = present.map(disruptions).unwrap_or_default();
         let all = names(present)
@@ -71,12 +35,56 @@ impl Engine {
             .iter()
             .map(|(name, s)| (name.clone(), s.observed()))
             .collect();
-        Ok(plan::actions(&considered.services, &wanted, &leaving, &observed))
+        let guests = self.guests(force)?;
+        Ok(plan::actions(
+            &considered.services,
+            &wanted,
+            &leaving,
+            &observed,
+            guests,
+        ))
+    }
+
+    /// What a service would be, and how that differs from what it is.
+    fn wanted(&self, considered: &Considered, name: &str) -> Result<Option<Wanted>> {
+        let document = &considered.release.document;
+        let present = considered.present.as_ref();
+        let Some(definition) = document.services.get(name) else {
+            return Ok(None);
+        };
+        let digest = match self.image_of(considered, name)? {
+            Some(image) => self.render_one(considered, name, &image)?.deployed.digest,
+            None => String::new(),
+        };
+        let binding = document.images.get(&definition.image);
+        let manifest = binding.map(|b| b.digest.to_string()).unwrap_or_default();
+        let old = present.and_then(|p| {
+            let deployed = p.document.services.get(name)?;
+            Some((p.release.services.get(name)?, deployed.manifest.to_string()))
+        });
+        let configured = present.is_some_and(|p| p.document.parameters != considered.parameters);
+        let files = if configured {
+            vec!["files/".to_owned()]
+        } else {
+            Vec::new()
+        };
+        let reason = plan::reason(
+            old.as_ref().map(|(d, i)| (*d, i.as_str())),
+            (definition, &manifest),
+            &files,
+        );
+        Ok(Some(Wanted {
+            digest,
+            reason,
+            disruption: definition.disruption,
+        }))
     }
 
     /// Whether the node already is where the move leads.
     pub(super) fn same_as_present(&self, considered: &Considered, planned: &[PlannedService]) -> bool {
-        let keeps = planned.iter().all(|p| p.action == Action::Keep);
+        let keeps = planned
+            .iter()
+            .all(|p| matches!(p.action, Action::Keep | Action::Pending));
         considered.present.as_ref().is_some_and(|present| {
             keeps
                 && present.document.release.digest == considered.release.info.digest
@@ -87,7 +95,7 @@ impl Engine {
 
     /// The plan as the operator sees it.
     pub(super) async fn plan_of(&self, considered: &Considered) -> Result<Plan> {
-        let services = self.planned(considered).await?;
+        let services = self.planned(considered, false).await?;
         let cost = self
             .ports
             .images
@@ -128,7 +136,7 @@ fn planned_gates(considered: &Considered, services: &[PlannedService]) -> Vec<Pl
         let Some(definition) = considered.release.document.services.get(&service.name) else {
             continue;
         };
-        let changes = service.action != Action::Keep;
+        let changes = !matches!(service.action, Action::Keep | Action::Pending);
         for gate in &definition.gates {
             if changes || gate.when.contains(&When::Probation) {
                 gates.push(PlannedGate {

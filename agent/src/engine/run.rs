@@ -174,6 +174,7 @@ impl<'a> Run<'a> {
             leaving,
             snapshots: &snapshots,
             way,
+            force: self.journal.force,
         }
         .run()
         .await

@@ -4,7 +4,9 @@ use super::Engine;
 use super::activate::shown_order;
 use super::journal::Transaction;
 use super::observe::{Seen, names};
-use crate::api::{DeploymentEntry, HistoryEntry, ServiceState, ServiceStatus, Status, TransactionStatus};
+use crate::api::{
+    DeploymentEntry, Disruption, HistoryEntry, ServiceState, ServiceStatus, Status, TransactionStatus,
+};
 use crate::config;
 use crate::deployment::{Deployment, current, list};
 use crate::error::Result;
@@ -38,7 +40,7 @@ impl Engine {
         let healthy = transaction.is_none()
             && services
                 .iter()
-                .all(|s| s.up_to_date && s.state == ServiceState::Running);
+                .all(|s| (s.up_to_date || s.pending) && s.state == ServiceState::Running);
         Ok(Status {
             deployment: present.as_ref().map(|d| d.seq),
             release: present.as_ref().map(|d| d.document.release.clone()),
@@ -65,12 +67,11 @@ impl Engine {
         let status = |name: String| {
             let wanted = deployment.document.services.get(&name)?;
             let seen = seen.get(&name).cloned().unwrap_or_default();
-            Some(service_status(
-                name,
-                wanted.digest.clone(),
-                wanted.manifest.to_string(),
-                seen,
-            ))
+            let definition = deployment.release.services.get(&name);
+            let waits = definition.is_some_and(|d| d.disruption == Disruption::WhenDrained);
+            let mut status = service_status(name, wanted.digest.clone(), wanted.manifest.to_string(), seen);
+            status.pending = waits && !status.up_to_date && status.state == ServiceState::Running;
+            Some(status)
         };
         Ok(shown_order(deployment).into_iter().filter_map(status).collect())
     }
@@ -118,6 +119,7 @@ fn service_status(name: String, digest_wanted: String, image: String, seen: Seen
         state,
         pid: seen.unit.main_pid,
         up_to_date: seen.digest.as_deref() == Some(digest_wanted.as_str()),
+        pending: false,
         digest_running: seen.digest,
         digest_wanted,
         since,

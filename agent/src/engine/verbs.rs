@@ -17,7 +17,7 @@ use crate::ports::TrustedRelease;
 pub struct UpgradeOptions {
     /// Stop once everything is staged.
     pub download_only: bool,
-    /// Also take a release that failed here, or one that leaves no way back.
+    /// Also take a release that failed here or that leaves no way back, and restart what guests need.
     pub force: bool,
 }
 
@@ -53,7 +53,7 @@ impl Engine {
             self.check_rejected(&release)?;
         }
         let considered = self.consider(release, settings)?;
-        let planned = self.planned(&considered).await?;
+        let planned = self.planned(&considered, options.force).await?;
         if self.same_as_present(&considered, &planned) {
             return Ok(self.nothing_to_do(&considered, planned));
         }
@@ -83,7 +83,7 @@ impl Engine {
         let changes = changes_of(&present, values)?;
         let settings = config::load_with(&self.roots, &changes)?;
         let considered = self.consider(trusted_before(&present)?, settings)?;
-        let planned = self.planned(&considered).await?;
+        let planned = self.planned(&considered, false).await?;
         if self.same_as_present(&considered, &planned) {
             config::write_parameters(&self.roots, &changes)?;
             return Ok(self.nothing_to_do(&considered, planned));

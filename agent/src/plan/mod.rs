@@ -32,12 +32,14 @@ pub struct Wanted {
 }
 
 /// What happens to each service: those of `wanted` in the order given, then those that are only in
-/// `leaving`, which is in start order too, and still up.
+/// `leaving`, which is in start order too, and still up. While there are `guests`, what may change only when no guest
+/// needs it is left alone.
 pub fn actions(
     order: &[String],
     wanted: &BTreeMap<String, Wanted>,
     leaving: &[(String, Disruption)],
     observed: &BTreeMap<String, Observed>,
+    guests: u32,
 ) -> Vec<PlannedService> {
     let idle = Observed::default();
     let state = |name: &str| observed.get(name).unwrap_or(&idle);
@@ -45,7 +47,7 @@ pub fn actions(
         .iter()
         .filter_map(|name| wanted.get(name).map(|w| (name, w)))
         .map(|(name, wanted)| {
-            let (action, reason) = action(wanted, state(name));
+            let (action, reason) = action(wanted, state(name), guests);
             PlannedService {
                 name: name.clone(),
                 action,
@@ -67,12 +69,16 @@ pub fn actions(
     planned
 }
 
-fn action(wanted: &Wanted, observed: &Observed) -> (Action, String) {
+fn action(wanted: &Wanted, observed: &Observed, guests: u32) -> (Action, String) {
     let same = observed.digest.as_deref() == Some(wanted.digest.as_str());
     match (observed.up, observed.ready, same) {
         (false, _, _) => (Action::Start, "not running".into()),
         (true, true, true) => (Action::Keep, "unchanged".into()),
         (true, false, true) => (Action::Restart, "not ready".into()),
+        (true, true, false) if wanted.disruption == Disruption::WhenDrained && guests > 0 => (
+            Action::Pending,
+            format!("{}; guests that need it: {guests}", wanted.reason),
+        ),
         (true, _, false) => (Action::Restart, wanted.reason.clone()),
     }
 }
@@ -138,7 +144,31 @@ mod tests {
             (observed(true, true, None), Action::Restart),
         ];
         for (state, expected) in table {
-            assert_eq!(action(&wanted, &state).0, expected, "{state:?}");
+            assert_eq!(action(&wanted, &state, 3).0, expected, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn what_guests_need_changes_only_without_guests_unless_it_is_down_anyway() {
+        let wanted = Wanted {
+            digest: "d".into(),
+            reason: "image".into(),
+            disruption: Disruption::WhenDrained,
+        };
+        let table = [
+            (observed(true, true, Some("e")), 2, Action::Pending),
+            (observed(true, true, None), 2, Action::Pending),
+            (observed(true, true, Some("e")), 0, Action::Restart),
+            (observed(true, true, Some("d")), 2, Action::Keep),
+            (observed(true, false, Some("e")), 2, Action::Restart),
+            (observed(false, false, None), 2, Action::Start),
+        ];
+        for (state, guests, expected) in table {
+            assert_eq!(
+                action(&wanted, &state, guests).0,
+                expected,
+                "{state:?}, {guests} guests"
+            );
         }
     }
 
@@ -149,7 +179,7 @@ mod tests {
             ("b".to_owned(), Disruption::None),
         ];
         let states = [("a".to_owned(), observed(true, true, None))].into();
-        let planned = actions(&[], &BTreeMap::new(), &leaving, &states);
+        let planned = actions(&[], &BTreeMap::new(), &leaving, &states, 0);
         assert_eq!(planned.len(), 1);
         assert_eq!(
             (planned[0].name.as_str(), planned[0].action),

@@ -130,6 +130,7 @@ pub fn status() -> api::Status {
             digest_running: Some("cd".repeat(32)),
             digest_wanted: "cd".repeat(32),
             up_to_date: true,
+            pending: false,
             since: Some("2026-11-21T08:00:00Z".into()),
             restarts: 0,
             image: format!("sha256:{}", "ef".repeat(32)),

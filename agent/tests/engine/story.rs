@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use node_agent::api::{Action, EventKind, OperationResult, OutcomeKind, Phase};
+use node_agent::api::{Action, Disruption, EventKind, OperationResult, OutcomeKind, Phase};
 use node_agent::deployment::Seq;
 use node_agent::engine::{UpgradeOptions, silent};
 
@@ -247,4 +247,62 @@ async fn garbage_collection_keeps_what_is_needed() {
         node.engine().status().await.unwrap().deployment > Some(Seq(3)),
         "numbers are never used again"
     );
+}
+
+#[tokio::test]
+async fn what_guests_need_changes_when_they_are_gone() {
+    let node = Node::empty();
+    let with = |version: &str, names: &[&str]| {
+        let services: Vec<_> = names.iter().map(|name| (*name, version, "")).collect();
+        let mut document = release(version, &services);
+        if let Some(base) = document.services.get_mut("base") {
+            base.disruption = Disruption::WhenDrained;
+        }
+        document
+    };
+    node.world.publish("r:1", with("1", &["base", "net"]));
+    node.world.publish("r:2", with("2", &["base", "net"]));
+    node.world.publish("r:3", with("3", &["net"]));
+    node.upgrade("r:1").await.unwrap();
+    let before = node.world.pids();
+    node.world.script().guests = 2;
+
+    let plan = node.engine().plan(Some("r:2")).await.unwrap();
+    assert_eq!(plan.services[0].action, Action::Pending);
+    assert!(
+        plan.services[0].reason.contains("guests"),
+        "{}",
+        plan.services[0].reason
+    );
+    let outcome = node.upgrade("r:2").await.unwrap();
+    assert_eq!(outcome.kind, OutcomeKind::Done);
+    assert!(outcome.message.contains("pending until"), "{}", outcome.message);
+    let after = node.world.pids();
+    assert_eq!(before["base"], after["base"], "left alone");
+    assert_ne!(before["net"], after["net"]);
+    let status = node.engine().status().await.unwrap();
+    let pending: Vec<_> = status.services.iter().map(|s| s.pending).collect();
+    assert_eq!((pending, status.healthy), (vec![true, false], true));
+    assert_eq!(node.upgrade("r:2").await.unwrap().kind, OutcomeKind::NothingToDo);
+
+    let error = node.upgrade("r:3").await.unwrap_err();
+    assert_eq!(error.exit_code() as u8, 75, "{}", error.chain());
+    assert_eq!(node.world.pids(), after);
+
+    node.world.script().guests = 0;
+    assert_eq!(node.upgrade("r:2").await.unwrap().kind, OutcomeKind::Done);
+    assert_eq!(node.version().as_deref(), Some("2"));
+    let status = node.engine().status().await.unwrap();
+    assert!(status.services.iter().all(|s| s.up_to_date && !s.pending));
+
+    node.world.script().guests = 2;
+    let options = UpgradeOptions {
+        force: true,
+        ..UpgradeOptions::default()
+    };
+    node.engine()
+        .upgrade(Some("r:1"), options, silent())
+        .await
+        .unwrap();
+    assert_eq!(node.version().as_deref(), Some("1"), "--force restarts it");
 }

@@ -50,6 +50,8 @@ pub struct Script {
     pub trouble: Option<Kind>,
     /// What the host lacks.
     pub lacking: Vec<String>,
+    /// Guests that run.
+    pub guests: u32,
     /// Free bytes.
     pub free: u64,
     /// Identity of the boot.
@@ -328,6 +330,10 @@ impl Host for World {
             required,
             optional: Vec::new(),
         })
+    }
+
+    fn guests(&self) -> Result<u32> {
+        Ok(self.script().guests)
     }
 
     fn running(&self) -> Result<Vec<Running>> {

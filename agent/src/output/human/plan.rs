@@ -49,7 +49,9 @@ pub(super) fn services(page: &mut Page, services: &[PlannedService]) {
     let rows = services.iter().map(|service| {
         let reach = match service.action {
             Action::Keep => String::new(),
-            Action::Start | Action::Restart | Action::Retire => reach(service.disruption, terminal),
+            Action::Start | Action::Restart | Action::Pending | Action::Retire => {
+                reach(service.disruption, terminal)
+            }
         };
         vec![
             service.name.clone(),
@@ -65,7 +67,7 @@ fn action(action: Action, terminal: Terminal) -> String {
     match action {
         Action::Keep => action.to_string(),
         Action::Start => terminal.green(action),
-        Action::Restart | Action::Retire => terminal.yellow(action),
+        Action::Restart | Action::Pending | Action::Retire => terminal.yellow(action),
     }
 }
 

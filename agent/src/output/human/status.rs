@@ -90,10 +90,10 @@ fn services(page: &mut Page, services: &[ServiceStatus]) {
             service.name.clone(),
             state(service.state, terminal),
             service.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
-            if service.up_to_date {
-                "yes".to_owned()
-            } else {
-                terminal.yellow("no")
+            match (service.up_to_date, service.pending) {
+                (true, _) => "yes".to_owned(),
+                (false, true) => terminal.yellow("pending"),
+                (false, false) => terminal.yellow("no"),
             },
             since(service),
             service.restarts.to_string(),

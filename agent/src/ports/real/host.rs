@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use node_runtime::launch::{Running, running};
 use tokio::process::Command;
 
+use super::guests;
 use super::probes::dbus_name;
 use crate::definition::Requires;
 use crate::error::{AgentError, Result};
@@ -81,6 +82,10 @@ impl Host for ThisHost {
             }
         }
         Ok(lacking)
+    }
+
+    fn guests(&self) -> Result<u32> {
+        guests::count(Path::new("/proc"))
     }
 
     fn running(&self) -> Result<Vec<Running>> {

@@ -1,6 +1,7 @@
 //! The real ports: the store and registries, systemd, the host.
 
 mod clock;
+mod guests;
 mod host;
 mod images;
 mod mend;
