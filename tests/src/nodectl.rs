@@ -63,7 +63,7 @@ pub fn on(node: &Node, arguments: &[&str]) -> Result<Said> {
 pub fn telling(node: &Node, arguments: &[&str], progress: &Progress) -> Result<Said> {
     let mut command = node.command(["nodectl"].iter().chain(arguments))?;
     said(&command::attempt_telling(&mut command, |line| {
-        progress.say(line)
+        progress.say(line);
     })?)
 }
 

@@ -10,6 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use node_tests::node::{Name, Node, Setup};
 use node_tests::nodectl::{self, Said};
 use node_tests::story::Story;
@@ -46,10 +48,28 @@ const CASES: &[(&str, Case)] = &[
     ("a host that lacks what a release needs", host_lacks),
     ("a service that never becomes ready", never_ready),
     ("a second nodectl, and a nodectl that is killed", two_clients),
-    ("noded is killed when armed", killed_armed),
-    ("noded is killed when a service has stopped", killed_stopped),
-    ("noded is killed when a service has started", killed_started),
-    ("noded is killed in probation", killed_probation),
+    ("noded is killed when armed", |world| {
+        killed_when(world, entered("armed"), Noded::kill)
+    }),
+    ("noded is killed when activating", |world| {
+        killed_when(world, entered("activating"), Noded::kill_in_transaction)
+    }),
+    ("noded is killed when a service is about to stop", |world| {
+        killed_when(world, step("stopping"), Noded::kill_in_transaction)
+    }),
+    ("noded is killed when a service has stopped", |world| {
+        killed_when(world, step("stopped"), Noded::kill_in_transaction)
+    }),
+    ("noded is killed when a service is about to start", |world| {
+        killed_when(world, step("starting"), Noded::kill_in_transaction)
+    }),
+    ("noded is killed when a service has started", |world| {
+        killed_when(world, step("started"), Noded::kill_in_transaction)
+    }),
+    ("noded is killed in probation", |world| {
+        killed_when(world, entered("probation"), Noded::kill_in_transaction)
+    }),
+    ("noded is killed on the way back", killed_on_the_way_back),
     ("a bundle, without a registry", bundle),
     ("download only, then upgrade", download_only),
     ("pin and gc", pin_and_gc),
@@ -307,10 +327,40 @@ impl World {
         command.spawn().context("follow the events")
     }
 
-    fn kill_noded(&self) -> Result<()> {
-        self.node
-            .run(["systemctl", "kill", "--signal=KILL", "--kill-whom=main", "noded"])
-            .map(drop)
+    /// What kills noded in the next microseconds, whenever it is called.
+    fn noded(&self) -> Result<Noded> {
+        let shown = self
+            .node
+            .run(["systemctl", "show", "--value", "--property=MainPID", "noded"])?;
+        let inside: u32 = shown.trim().parse()?;
+        let pid = i32::try_from(self.node.host_pid(inside)?)?;
+        let transaction = self.node.path(&format!("{STATE}/transaction.json"))?;
+        Ok(Noded {
+            pid: Pid::from_raw(pid),
+            transaction,
+        })
+    }
+}
+
+/// The noded that runs now.
+struct Noded {
+    pid: Pid,
+    transaction: PathBuf,
+}
+
+impl Noded {
+    fn kill(&self) -> Result<()> {
+        kill(self.pid, Signal::SIGKILL).context("kill noded")
+    }
+
+    /// Kills it while it has a transaction open: systemd waits a second before it starts the next one.
+    fn kill_in_transaction(&self) -> Result<()> {
+        self.kill()?;
+        ensure!(
+            self.transaction.exists(),
+            "noded was killed while no transaction was open"
+        );
+        Ok(())
     }
 }
 
@@ -431,7 +481,8 @@ fn registry_down(world: &World) -> Result<()> {
 /// The next try of what the registry has interrupted.
 fn killed_fetching(world: &World) -> Result<()> {
     let before = world.seen()?;
-    let said = world.upgrade_until("large", has_fetched_some, || world.kill_noded())?;
+    let noded = world.noded()?;
+    let said = world.upgrade_until("large", has_fetched_some, || noded.kill())?;
     ensure!(said.code != 0, "{said:?}");
     world.settle()?;
     world.unchanged(&before)?;
@@ -464,12 +515,16 @@ fn no_space(world: &World) -> Result<()> {
     node.run(["mount", "--bind", "/mnt/small", STATE])?;
     let free = || node.run(["stat", "--file-system", "--format=%a", STATE]);
     let before = free()?;
-    let refused = world.refused(&["upgrade", &reference("fat")], 73, &["space"]);
+    let refused = world.refused(&["upgrade", &reference("fat")], 73, &["No space left"]);
     let after = free();
+    let size = format!("remount,size={}k", used + 1024);
+    node.run(["mount", "-o", &size, "/mnt/small"])?;
+    let foreseen = world.refused(&["upgrade", &reference("fat")], 73, &["not enough space", STATE]);
     node.run(["systemctl", "stop", "noded"])?;
     node.run(["umount", STATE])?;
     node.run(["umount", "/mnt/small"])?;
     refused?;
+    foreseen?;
     let (before, after): (u64, u64) = (before.trim().parse()?, after?.trim().parse()?);
     ensure!(after + 64 >= before, "{before} blocks were free, {after} are now");
     Ok(())
@@ -548,31 +603,21 @@ fn other(world: &World) -> Result<(String, String)> {
     Ok((from, to.to_owned()))
 }
 
-fn killed_armed(world: &World) -> Result<()> {
-    killed_when(world, entered("armed"))
-}
-
-fn killed_stopped(world: &World) -> Result<()> {
-    killed_when(world, |event| event["step"] == "stopped")
-}
-
-fn killed_started(world: &World) -> Result<()> {
-    killed_when(world, |event| event["step"] == "started")
-}
-
-fn killed_probation(world: &World) -> Result<()> {
-    killed_when(world, entered("probation"))
-}
-
-fn entered(phase: &str) -> impl Fn(&Value) -> bool {
+fn entered(phase: &'static str) -> impl Fn(&Value) -> bool {
     move |event| event["event"] == "entered" && event["phase"] == phase
 }
 
+fn step(name: &'static str) -> impl Fn(&Value) -> bool {
+    move |event| event["event"] == "service" && event["step"] == name
+}
+
 /// noded is killed in the middle: the node ends on exactly the old or the new release, healthy, without help.
-fn killed_when(world: &World, fits: impl Fn(&Value) -> bool) -> Result<()> {
+/// The event of a phase comes before its journal, so what is armed may not be open yet.
+fn killed_when(world: &World, fits: impl Fn(&Value) -> bool, kill: fn(&Noded) -> Result<()>) -> Result<()> {
     let (from, to) = other(world)?;
     let before = world.seen()?;
-    let said = world.upgrade_until(&to, fits, || world.kill_noded())?;
+    let noded = world.noded()?;
+    let said = world.upgrade_until(&to, fits, || kill(&noded))?;
     world.settle()?;
     let version = world.version()?;
     ensure!(
@@ -589,11 +634,36 @@ fn killed_when(world: &World, fits: impl Fn(&Value) -> bool) -> Result<()> {
         before.pids["steady"] == after.pids["steady"],
         "steady was restarted"
     );
-    let journal = world
-        .node
-        .run(["nodectl", "exec", "change", "--", "/bin/busybox", "ps"])?;
-    ensure!(journal.contains("sleep"), "{journal}");
+    let units = format!("{STATE}/current/units/change.service");
+    let loaded = world.node.run(["systemctl", "cat", "change"])?;
+    ensure!(
+        loaded.contains(world.node.run(["cat", &units])?.trim()),
+        "systemd has another unit of change: {loaded}"
+    );
     world.no_leftovers()
+}
+
+/// What was rejected is tried again by force, and noded killed when it gives up on it.
+fn killed_on_the_way_back(world: &World) -> Result<()> {
+    let before = world.seen()?;
+    let noded = world.noded()?;
+    let upgrade = world
+        .node
+        .command(["nodectl", "upgrade", "--force", &reference("never")])?;
+    let said = world.while_running(upgrade, entered("reverting"), || noded.kill_in_transaction())?;
+    says(&said, 70, &["change"])?;
+    world.settle()?;
+    let after = world.seen()?;
+    ensure!(before.current == after.current, "{before:?} {after:?}");
+    ensure!(
+        before.pids["steady"] == after.pids["steady"],
+        "steady was restarted"
+    );
+    world.refused(
+        &["upgrade", &reference("never")],
+        75,
+        &["failed on this node before"],
+    )
 }
 
 fn bundle(world: &World) -> Result<()> {
@@ -634,6 +704,9 @@ fn download_only(world: &World) -> Result<()> {
         staged.deployments.len() == before.deployments.len() + 1,
         "{staged:?}"
     );
+    world.node.reboot()?;
+    let booted = world.seen()?;
+    ensure!(booted.current == before.current, "{booted:?}");
     world.nodectl(&["upgrade", &name])?.expect(0)?;
     let after = world.seen()?;
     ensure!(
@@ -642,7 +715,7 @@ fn download_only(world: &World) -> Result<()> {
     );
     ensure!(world.version()? == "staged", "not on the staged release");
     ensure!(
-        after.pids["steady"] == before.pids["steady"],
+        after.pids["steady"] == booted.pids["steady"],
         "steady was restarted"
     );
     Ok(())

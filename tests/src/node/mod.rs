@@ -236,6 +236,27 @@ impl Node {
         }
     }
 
+    /// The host's process id of a process inside.
+    ///
+    /// # Errors
+    /// The machine is off, or there is no such process.
+    pub fn host_pid(&self, inside: u32) -> Result<u32> {
+        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
+        let machine = namespace(&self.leader()?.to_string()).context("find the machine's pid namespace")?;
+        for entry in fs::read_dir("/proc").context("list /proc")? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            // What is no process, or has just ended, is not it.
+            if namespace(&name).ok().as_ref() != Some(&machine) {
+                continue;
+            }
+            let status = fs::read_to_string(format!("/proc/{name}/status")).unwrap_or_default();
+            if innermost(&status) == Some(inside) {
+                return name.parse().with_context(|| format!("{name} is no process id"));
+            }
+        }
+        bail!("{} has no process {inside}", self.name())
+    }
+
     fn create(name: &Name, setup: &Setup) -> Result<Self> {
         let run = paths::run();
         fs::create_dir_all(&run).with_context(|| format!("create {}", run.display()))?;
@@ -270,5 +291,22 @@ impl Node {
             Event::Ready => Ok(()),
             Event::Ended(why) => bail!("{} went off while booting: {why}", self.name()),
         }
+    }
+}
+
+/// The process id in the innermost namespace, from the text of /proc/PID/status.
+fn innermost(status: &str) -> Option<u32> {
+    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
+    ids.split_whitespace().next_back()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_process_id_is_the_last_one() {
+        assert_eq!(innermost("Name:\tnoded\nNSpid:\t4711\t12\nNSsid:\t1\n"), Some(12));
+        assert_eq!(innermost("Name:\tnoded\n"), None);
     }
 }
