@@ -239,11 +239,11 @@ impl World {
     fn unchanged(&self, before: &Seen) -> Result<()> {
         let after = self.seen()?;
         ensure!(*before == after, "it was {before:?} and is {after:?}");
-        self.no_leftovers()
+        self.at_rest()
     }
 
-    /// No transaction is open and nothing half is left in the store.
-    fn no_leftovers(&self) -> Result<()> {
+    /// No transaction is open, and the node is healthy.
+    fn at_rest(&self) -> Result<()> {
         let transaction = self.node.path(&format!("{STATE}/transaction.json"))?;
         ensure!(!transaction.exists(), "a transaction is open");
         let status = self.status()?;
@@ -387,7 +387,7 @@ fn installs(world: &World) -> Result<()> {
     world.upgrade("1")?.expect(0)?;
     ensure!(world.version()? == "1", "not on release 1");
     world.seen()?;
-    world.no_leftovers()
+    world.at_rest()
 }
 
 fn same_again(world: &World) -> Result<()> {
@@ -551,7 +551,7 @@ fn never_ready(world: &World) -> Result<()> {
         before.pids["steady"] == after.pids["steady"],
         "steady was restarted"
     );
-    world.no_leftovers()?;
+    world.at_rest()?;
     let status = world.status()?;
     let rejected = status["rejected"].as_object().map_or(0, serde_json::Map::len);
     ensure!(rejected == 1, "not on record as rejected: {status:#}");
@@ -640,7 +640,7 @@ fn killed_when(world: &World, fits: impl Fn(&Value) -> bool, kill: fn(&Noded) ->
         loaded.contains(world.node.run(["cat", &units])?.trim()),
         "systemd has another unit of change: {loaded}"
     );
-    world.no_leftovers()
+    world.at_rest()
 }
 
 /// What was rejected is tried again by force, and noded killed when it gives up on it.
@@ -758,7 +758,7 @@ fn pin_and_gc(world: &World) -> Result<()> {
         "the pin held for ever"
     );
     world.nodectl(&["pin", "4711"])?.expect(64)?;
-    world.no_leftovers()
+    world.at_rest()
 }
 
 fn fsck(world: &World) -> Result<()> {
@@ -816,7 +816,7 @@ fn set_unset_exec(world: &World) -> Result<()> {
         .expect(7)?;
     let nobody = world.nodectl(&["exec", "nobody", "--", "/bin/true"])?;
     ensure!(nobody.code != 0 && nobody.errors.contains("nobody"), "{nobody:?}");
-    world.no_leftovers()
+    world.at_rest()
 }
 
 fn logs(world: &World) -> Result<()> {
