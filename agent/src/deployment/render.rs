@@ -91,7 +91,7 @@ pub fn render_service(
     let config = spec::document::document(&config).map_err(|e| wrong().because(e))?;
     add_json(&mut bundle, "config.json", &config, &wrong)?;
     let credentials = credential_files(definition, &accounts)?;
-    let timeout = definition.unit.timeout_start_sec.duration().as_secs();
+    let timeout = readiness_timeout(definition.unit.timeout_start_sec.duration().as_secs());
     let launch = launch_document(&resolved, definition.readiness.clone(), timeout, credentials)
         .map_err(|e| wrong().because(e))?;
     add_json(&mut bundle, "launch.json", &launch, &wrong)?;
@@ -109,6 +109,12 @@ pub fn render_service(
         unit,
         deployed,
     })
+}
+
+/// Seconds for readiness within systemd's own limit: the launcher gives up a little earlier, because it can
+/// say what it waited for.
+fn readiness_timeout(timeout_start_sec: u64) -> u64 {
+    (timeout_start_sec - timeout_start_sec / 10).max(1)
 }
 
 fn add_json<T: serde::Serialize>(
