@@ -131,6 +131,11 @@ fn history_of_a_node() {
         text.contains("rolled back") && text.contains("compute 2"),
         "{text}"
     );
+    let reason = text.lines().last().unwrap_or_default();
+    assert!(
+        reason.ends_with("  nova-compute: exited with status 1 before it was ready"),
+        "the reason is torn: {text}"
+    );
 }
 
 #[test]

@@ -23,10 +23,23 @@ impl Human for History {
                     |info| format!("{} {}", info.name, info.version),
                 ),
                 result(entry.result, terminal),
-                entry.reason.clone().unwrap_or_default(),
             ]
         });
-        page.table(&["when", "what", "step", "release", "result", "reason"], rows);
+        page.table(&["when", "what", "step", "release", "result"], rows);
+        reasons(&self.entries, page);
+    }
+}
+
+/// Reasons are sentences with digests and paths: below the table they keep their lines whole.
+fn reasons(entries: &[HistoryEntry], page: &mut Page) {
+    let told = entries
+        .iter()
+        .filter_map(|entry| entry.reason.as_ref().map(|reason| (entry, reason)));
+    for (index, (entry, reason)) in told.enumerate() {
+        if index == 0 {
+            page.gap();
+        }
+        page.field(&step(entry), reason);
     }
 }
 
