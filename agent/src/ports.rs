@@ -83,7 +83,7 @@ pub trait Images: Send + Sync {
     /// Checks the store, and repairs it if the lock is given.
     async fn fsck(&self, settings: &Settings, repair: Option<&Locked>) -> Result<FsckReport>;
     /// How strictly releases are checked.
-    fn trust(&self, settings: &Settings) -> TrustStatus;
+    fn trust(&self) -> TrustStatus;
 }
 
 /// What a unit is doing.

@@ -119,6 +119,8 @@ pub struct Status {
     pub in_use_trees: Vec<String>,
     /// How strictly this node checks what it is given.
     pub trust: TrustStatus,
+    /// What stands in the way of the next operation, for people: a configuration that can't be read.
+    pub warnings: Vec<String>,
     /// Whether everything is as it should be.
     pub healthy: bool,
 }

@@ -135,8 +135,8 @@ impl Engine {
             "configuration",
             settings.as_ref().map(|_| "can be read".into()),
         ));
-        if let Ok(settings) = &settings {
-            let trust = self.ports.images.trust(settings);
+        if settings.is_ok() {
+            let trust = self.ports.images.trust();
             let message = if trust.warnings.is_empty() {
                 "releases have to be signed".into()
             } else {

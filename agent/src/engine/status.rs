@@ -9,7 +9,7 @@ use crate::api::{
 };
 use crate::config;
 use crate::deployment::{Deployment, current, list};
-use crate::error::Result;
+use crate::error::{AgentError, Result};
 use crate::ports::{Changing, UnitState};
 use crate::{history, pins, rejected};
 
@@ -19,7 +19,6 @@ impl Engine {
     /// # Errors
     /// The node's state can't be read.
     pub async fn status(&self) -> Result<Status> {
-        let settings = config::load(&self.roots)?;
         let present = match current(&self.roots)? {
             Some(seq) => Some(Deployment::load(&self.roots, seq)?),
             None => None,
@@ -57,9 +56,19 @@ impl Engine {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
-            trust: self.ports.images.trust(&settings),
+            trust: self.ports.images.trust(),
+            warnings: self.configuration_trouble(),
             healthy,
         })
+    }
+
+    /// A configuration that can't be read keeps nobody from seeing what runs.
+    fn configuration_trouble(&self) -> Vec<String> {
+        config::load(&self.roots)
+            .err()
+            .iter()
+            .map(AgentError::chain)
+            .collect()
     }
 
     async fn services_of(&self, deployment: &Deployment) -> Result<Vec<ServiceStatus>> {

@@ -141,6 +141,7 @@ pub fn status() -> api::Status {
         pinned: BTreeMap::new(),
         rejected: BTreeMap::new(),
         in_use_trees: vec![],
+        warnings: Vec::new(),
         trust: api::TrustStatus {
             signatures_required: true,
             keys: vec!["release".into()],

@@ -26,6 +26,9 @@ async fn an_unknown_configuration_key() {
     let node = Node::on_release_1().await;
     node.configure("[parameter]\nlevel = 1\n");
     refused(&node, "r:2", 78, &["node.toml", "parameter"]).await;
+    let status = node.engine().status().await.unwrap();
+    assert!(status.healthy, "what runs is shown all the same");
+    assert!(status.warnings[0].contains("parameter"), "{:?}", status.warnings);
 }
 
 #[tokio::test]

@@ -463,7 +463,7 @@ impl Images for World {
         Ok(FsckReport::default())
     }
 
-    fn trust(&self, _: &Settings) -> TrustStatus {
+    fn trust(&self) -> TrustStatus {
         TrustStatus {
             signatures_required: true,
             keys: vec![],

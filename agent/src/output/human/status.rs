@@ -81,6 +81,9 @@ fn trust(page: &mut Page, status: &Status) {
     for warning in &status.trust.warnings {
         page.field("Trust", page.terminal().yellow(warning));
     }
+    for warning in &status.warnings {
+        page.field("Warning", page.terminal().yellow(warning));
+    }
 }
 
 fn services(page: &mut Page, services: &[ServiceStatus]) {

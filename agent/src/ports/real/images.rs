@@ -311,7 +311,7 @@ impl Images for StoreAndRegistries {
         Ok(super::mend::report(&found, &left))
     }
 
-    fn trust(&self, _settings: &Settings) -> TrustStatus {
+    fn trust(&self) -> TrustStatus {
         let policy = match self.trust_policy() {
             Ok(policy) => policy,
             Err(e) => {
