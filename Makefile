@@ -3,7 +3,8 @@
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH))
+# A user's PATH has no sbin on Debian.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo -E env PATH=$(PATH):/usr/local/sbin:/usr/sbin:/sbin)
 export NODECTL_CACHE ?= /var/cache/nodectl
 export CARGO_TERM_COLOR ?= auto
 # Tests that need root are built as the user and run through sudo.

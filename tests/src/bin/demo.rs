@@ -42,7 +42,13 @@ fn look_around() {
     let program = std::env::current_exe()
         .unwrap_or_default()
         .with_file_name("testnode");
-    let testnode = program.display();
+    // Whoever came here through sudo needs it again.
+    let sudo = if std::env::var_os("SUDO_USER").is_some() {
+        "sudo "
+    } else {
+        ""
+    };
+    let testnode = format!("{sudo}{}", program.display());
     eprintln!(
         "\nEverything that is up stays up. To look around:\n\
          \x20 {testnode} shell {NODE}\n\
