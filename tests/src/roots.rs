@@ -150,10 +150,25 @@ pub fn unpack(packages: &[&str], target: &Path, progress: &Progress) -> Result<(
     mmdebstrap("extract", packages, target, told)
 }
 
+/// mmdebstrap mounts file systems in the root it makes, and its children outlive it. In namespaces of its own, which
+/// end with this process, whatever ends it, nothing of either is left on the host.
+const CONTAINED: &[&str] = &[
+    "--pdeathsig=KILL",
+    "--",
+    "unshare",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+    "--",
+];
+
 /// `target` has to be on the file system of the cache: packages are linked.
 fn mmdebstrap(variant: &str, packages: &[&str], target: &Path, told: impl Fn(&str)) -> Result<()> {
-    let mut mmdebstrap = command("mmdebstrap", ["--mode=root", "--format=directory"]);
+    let mut mmdebstrap = command("setpriv", CONTAINED);
     mmdebstrap
+        .args(["mmdebstrap", "--mode=root", "--format=directory"])
         .arg(format!("--variant={variant}"))
         .arg("--skip=download/empty,essential/unlink,cleanup/apt/cache")
         .arg("--dpkgopt=force-unsafe-io")
