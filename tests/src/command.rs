@@ -1,7 +1,7 @@
 //! Running host programs: what failed is told with the program's own words.
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +19,10 @@ pub fn command<A: AsRef<OsStr>>(program: &str, arguments: impl IntoIterator<Item
 /// The program is missing or does not succeed; the error carries the end of its standard error.
 pub fn output(command: &mut Command) -> Result<String> {
     let done = attempt(command)?;
+    checked(command, &done)
+}
+
+fn checked(command: &Command, done: &Output) -> Result<String> {
     if !done.status.success() {
         bail!(
             "{} failed: {}: {}",
@@ -28,6 +32,26 @@ pub fn output(command: &mut Command) -> Result<String> {
         );
     }
     Ok(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// Runs to the end with this on standard input, and returns standard output.
+///
+/// # Errors
+/// As [`output`].
+pub fn feed(command: &mut Command, input: &[u8]) -> Result<String> {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {}", name(command)))?;
+    let pipe = child.stdin.take();
+    let done = std::thread::scope(|scope| {
+        // A program that ends before it has read everything says why by itself.
+        scope.spawn(move || pipe.map(|mut pipe| drop(pipe.write_all(input))));
+        child.wait_with_output()
+    })?;
+    checked(command, &done)
 }
 
 /// Runs to the end, whatever the exit status.
@@ -131,6 +155,17 @@ mod tests {
         let error = output(&mut command("sh", ["-c", "echo no such moon >&2; exit 3"])).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("no such moon") && text.contains('3'), "{text}");
+    }
+
+    #[test]
+    fn what_is_fed_arrives_and_a_deaf_program_is_no_hang() {
+        let large = vec![b'x'; 1 << 20];
+        assert_eq!(
+            feed(&mut command("wc", ["-c"]), &large).unwrap().trim(),
+            "1048576"
+        );
+        let error = feed(&mut command("sh", ["-c", "echo enough >&2; exit 4"]), &large).unwrap_err();
+        assert!(error.to_string().contains("enough"), "{error}");
     }
 
     #[test]

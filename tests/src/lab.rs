@@ -126,7 +126,21 @@ pub fn attach(machine: &str, address: Ipv4Addr) -> Result<PathBuf> {
     }
 }
 
-/// Removes a machine's network namespace; the port on the bridge goes with it.
+/// Makes the interface on the lab's bridge that a machine with a kernel of its own opens; one that exists is left as it
+/// is. That kernel has to run in the lab's namespace.
+///
+/// # Errors
+/// `ip` fails: there is no tun module in the host's kernel.
+pub fn plug(machine: &str) -> Result<()> {
+    let (lab, port) = (lab_namespace(), port(machine));
+    if has_port(&lab, &port)? {
+        return Ok(());
+    }
+    ip(["-n", &lab, "tuntap", "add", "dev", &port, "mode", "tap"])?;
+    ip(["-n", &lab, "link", "set", &port, "master", BRIDGE, "up"])
+}
+
+/// Removes a machine's network namespace, if it has one, and its port on the bridge.
 ///
 /// # Errors
 /// `ip` fails.
@@ -134,8 +148,7 @@ pub fn detach(machine: &str) -> Result<()> {
     let lab = lab_namespace();
     let port = port(machine);
     // The kernel takes a namespace apart some time after its deletion; until then the name of the port is taken.
-    let shown = command::attempt(&mut command("ip", ["-n", &lab, "link", "show", "dev", &port]))?;
-    if shown.status.success() {
+    if has_port(&lab, &port)? {
         ip(["-n", &lab, "link", "delete", "dev", &port])?;
     }
     remove_namespace(&machine_namespace(machine))
@@ -145,8 +158,13 @@ fn lab_namespace() -> String {
     format!("{}-lab", paths::instance())
 }
 
+fn has_port(lab: &str, port: &str) -> Result<bool> {
+    let shown = command::attempt(&mut command("ip", ["-n", lab, "link", "show", "dev", port]))?;
+    Ok(shown.status.success())
+}
+
 /// The machine's interface on the bridge.
-fn port(machine: &str) -> String {
+pub fn port(machine: &str) -> String {
     format!("v-{machine}")
 }
 

@@ -20,6 +20,8 @@ pub mod command;
 pub mod compute;
 pub mod control_plane;
 pub mod guest;
+pub mod initramfs;
+pub mod kernels;
 pub mod lab;
 pub mod moves;
 pub mod node;

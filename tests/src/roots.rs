@@ -35,6 +35,9 @@ const NODE: &[&str] = &[
     "systemd-container",
 ];
 
+/// What a machine on a kernel of its own has besides: the kernel, its devices, and a way in.
+const OWN_KERNEL: &[&str] = &["e2fsprogs", "linux-image-cloud-amd64", "openssh-server", "udev"];
+
 const CONTROL_PLANE: &[&str] = &[
     "glance-api",
     "keystone",
@@ -70,10 +73,10 @@ const LEFT_OUT: &[&str] = &[
 ];
 
 /// Units of the root itself; a box without CAP_SYS_RESOURCE refuses higher limits than its own.
-const LIMITS: (&str, &str) = (
+const LIMITS: &[(&str, &str)] = &[(
     "etc/systemd/system/service.d/10-limits.conf",
     "[Service]\nLimitNOFILE=16384\nOOMScoreAdjust=0\n",
-);
+)];
 
 /// Debs already fetched are linked in before apt runs and new ones linked out after it: one download per package.
 const KEEP_DEBS: [&str; 2] = [
@@ -87,6 +90,7 @@ pub struct Recipe {
     name: &'static str,
     packages: Vec<&'static str>,
     held_back: &'static [&'static str],
+    files: &'static [(&'static str, &'static str)],
 }
 
 impl Recipe {
@@ -96,6 +100,18 @@ impl Recipe {
             name: "node",
             packages: [BASE, NODE].concat(),
             held_back: &[],
+            files: LIMITS,
+        }
+    }
+
+    /// The root of a node on a kernel of its own: what [`Recipe::node`] has, Debian's cloud kernel, udev and sshd. Limits
+    /// are what systemd makes them.
+    pub fn own_kernel() -> Self {
+        Self {
+            name: "node-own-kernel",
+            packages: [BASE, NODE, OWN_KERNEL].concat(),
+            held_back: &[],
+            files: &[],
         }
     }
 
@@ -105,12 +121,14 @@ impl Recipe {
             name: "control-plane",
             packages: [BASE, CONTROL_PLANE].concat(),
             held_back: HELD_BACK,
+            files: LIMITS,
         }
     }
 
     /// The hash of everything that decides what is in the root, except the state of the Debian archive.
     pub fn key(&self) -> Key {
-        let mut words = vec![SUITE, LIMITS.0, LIMITS.1];
+        let mut words = vec![SUITE];
+        words.extend(self.files.iter().flat_map(|(path, text)| [*path, *text]));
         words.extend(LEFT_OUT);
         words.extend(&self.packages);
         words.extend(self.held_back);
@@ -128,7 +146,9 @@ impl Recipe {
     fn build(&self, scratch: &Path, progress: &Progress) -> Result<()> {
         let told = |line: &str| progress.say(format!("root {}: {line}", self.name));
         mmdebstrap("minbase", &self.packages, scratch, told)?;
-        write(scratch, LIMITS.0, LIMITS.1)?;
+        for (path, text) in self.files {
+            write(scratch, path, text)?;
+        }
         if !self.held_back.is_empty() {
             let root = format!("--root={}", scratch.display());
             output(command("systemctl", ["--quiet", &root, "disable"]).args(self.held_back))?;
@@ -225,6 +245,7 @@ mod tests {
     #[test]
     fn recipes_have_keys_of_their_own() {
         assert_ne!(Recipe::node().key(), Recipe::control_plane().key());
+        assert_ne!(Recipe::node().key(), Recipe::own_kernel().key());
         assert_eq!(Recipe::node().key(), Recipe::node().key());
     }
 }

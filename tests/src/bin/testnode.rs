@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
 use node_tests::command::output;
-use node_tests::node::{Name, Node, Setup};
+use node_tests::node::{Kind, Name, Node, Setup};
 use node_tests::progress::Progress;
 use node_tests::{control_plane, guest, lab, paths, registry, teardown};
 
@@ -31,6 +31,12 @@ enum Command {
         /// Copy this tree (of `make install DESTDIR=TREE`) over the root of a new node before it boots
         #[arg(long, value_name = "TREE")]
         install: Option<PathBuf>,
+        /// A new node on a kernel of its own, user-mode-linux: one CPU at nearly the host's speed
+        #[arg(long, conflicts_with = "vm")]
+        uml: bool,
+        /// A new node on a kernel and hardware of its own, QEMU
+        #[arg(long)]
+        vm: bool,
     },
     /// Run a command in a machine, as root
     Exec {
@@ -117,9 +123,21 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up { name, install } => up(&name, install.as_deref())?,
+        Command::Up {
+            name,
+            install,
+            uml,
+            vm,
+        } => {
+            let kind = match (uml, vm) {
+                (true, _) => Some(Kind::Uml),
+                (false, true) => Some(Kind::Vm),
+                (false, false) => None,
+            };
+            up(&name, kind, install.as_deref())?;
+        }
         Command::Exec { name, argv } => return exec(&name, &argv),
-        Command::Shell { name } => return exec(&name, &["/bin/bash".to_owned(), "-l".to_owned()]),
+        Command::Shell { name } => return Err(replace(&mut Node::find(&name)?.shell()?)),
         Command::Cut { name } => Node::find(&name)?.cut()?,
         Command::Reboot { name } => Node::find(&name)?.reboot()?,
         Command::Down(Down { name: Some(name), .. }) => Node::find(&name)?.down()?,
@@ -137,12 +155,15 @@ fn run(command: Command) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn up(name: &Name, install: Option<&Path>) -> Result<()> {
+fn up(name: &Name, kind: Option<Kind>, install: Option<&Path>) -> Result<()> {
     match Node::find(name) {
         Ok(_) if install.is_some() => bail!("{name} exists: its disk is not made again"),
-        Ok(node) => node.boot(),
+        Ok(node) => match kind.filter(|kind| *kind != node.kind()) {
+            Some(kind) => bail!("{name} is a {}, not a {kind}", node.kind()),
+            None => node.boot(),
+        },
         Err(_) => {
-            let setup = Setup::node()?;
+            let setup = Setup::node_on(kind.unwrap_or(Kind::Box))?;
             let setup = install.iter().fold(setup, |setup, tree| setup.install(tree));
             Node::up(name, &setup).map(drop)
         }

@@ -12,22 +12,21 @@
 //! # Ok(()) }
 //! ```
 
+mod inside;
+mod kernel;
 mod nspawn;
 mod record;
 mod setup;
 
-use std::ffi::OsStr;
 use std::fs;
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use crate::cache;
 use crate::cgroup::Cgroup;
-use crate::command;
 use crate::lab;
 use crate::notify::{Event, Listener};
 use crate::paths;
@@ -35,7 +34,10 @@ use crate::paths;
 pub use record::{Kind, Name};
 pub use setup::Setup;
 
-use record::Record;
+use record::{Platform, Record};
+
+/// Where commands of machines and of their supervisors are searched.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 const BOOT: Duration = Duration::from_secs(120);
 const POWER_OFF: Duration = Duration::from_secs(90);
@@ -98,7 +100,7 @@ impl Node {
 
     /// What it runs on.
     pub fn kind(&self) -> Kind {
-        self.record.kind
+        self.record.platform.kind()
     }
 
     /// Whether any of its processes lives.
@@ -112,16 +114,20 @@ impl Node {
     /// Switches a machine on that is off; returns when its systemd has finished booting.
     ///
     /// # Errors
-    /// It runs already, or the boot does not finish within two minutes.
+    /// It runs already, or the boot does not finish in time: two minutes for a box, eight for an emulated machine.
     pub fn boot(&self) -> Result<()> {
         if self.running()? {
             bail!("{} is running", self.name());
         }
         lab::up()?;
-        let network = lab::attach(self.name().as_str(), self.address())?;
         let listener = Listener::bind(&self.record.notify_socket())?;
-        match self.kind() {
-            Kind::Box => nspawn::start(&self.record, &self.cgroup()?, &network)?,
+        let (name, cgroup) = (self.name().as_str(), self.cgroup()?);
+        match &self.record.platform {
+            Platform::Box => nspawn::start(&self.record, &cgroup, &lab::attach(name, self.address())?)?,
+            Platform::Uml(_) | Platform::Vm(_) => {
+                lab::plug(name)?;
+                kernel::start(&self.record, &cgroup)?;
+            }
         }
         self.wait_ready(&listener)
     }
@@ -132,21 +138,22 @@ impl Node {
     /// It is off, or does not come up again in time.
     pub fn reboot(&self) -> Result<()> {
         let listener = Listener::bind(&self.record.notify_socket())?;
-        self.run(["systemctl", "reboot"])?;
+        self.shut_down("reboot")?;
         self.wait_ready(&listener)
     }
 
     /// Shuts down through systemd inside; returns when it is off. The disk stays.
     ///
     /// # Errors
-    /// It is off already, or not off within ninety seconds.
+    /// It is off already, or not off in time: ninety seconds for a box.
     pub fn power_off(&self) -> Result<()> {
-        let deadline = Instant::now() + POWER_OFF;
-        self.run(["systemctl", "poweroff"])?;
+        let deadline = Instant::now() + self.patience(POWER_OFF);
+        self.shut_down("poweroff")?;
         self.cgroup()?.wait_empty(deadline)
     }
 
-    /// Power cut: SIGKILL to every process of the machine at once. The disk stays, with what the page cache holds.
+    /// Power cut: SIGKILL to every process of the machine at once, its kernel included if it has one of its own. The disk
+    /// stays, with what the host's page cache holds.
     ///
     /// # Errors
     /// Something survives.
@@ -166,53 +173,6 @@ impl Node {
         self.record.remove()
     }
 
-    /// A command that will run inside, as root, in all namespaces of the machine, with a clean environment.
-    ///
-    /// # Errors
-    /// The machine is off.
-    pub fn command<A: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = A>) -> Result<Command> {
-        match self.kind() {
-            Kind::Box => nspawn::enter(self.leader()?, argv),
-        }
-    }
-
-    /// Runs inside, whatever the exit status.
-    ///
-    /// # Errors
-    /// The machine is off.
-    pub fn attempt<A: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = A>) -> Result<Output> {
-        command::attempt(&mut self.command(argv)?)
-    }
-
-    /// Runs inside and returns standard output.
-    ///
-    /// # Errors
-    /// The machine is off, or the command does not succeed.
-    pub fn run<A: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = A>) -> Result<String> {
-        command::output(&mut self.command(argv)?).with_context(|| format!("on {}", self.name()))
-    }
-
-    /// The path on the host of a path inside, while the machine runs. Absolute links in it lead to the host: do not
-    /// follow any that the machine could have made.
-    ///
-    /// # Errors
-    /// The machine is off.
-    pub fn path(&self, inside: &str) -> Result<PathBuf> {
-        Ok(Path::new(&format!("/proc/{}/root", self.leader()?)).join(inside.trim_start_matches('/')))
-    }
-
-    /// Writes a file inside the running machine, with its parent directories.
-    ///
-    /// # Errors
-    /// The machine is off, or the file cannot be written.
-    pub fn write(&self, inside: &str, content: impl AsRef<[u8]>) -> Result<()> {
-        let path = self.path(inside)?;
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).with_context(|| format!("create {inside} on {}", self.name()))?;
-        }
-        fs::write(&path, content).with_context(|| format!("write {inside} on {}", self.name()))
-    }
-
     /// The last lines of the console.
     pub fn console(&self) -> String {
         let text = fs::read(self.record.console()).unwrap_or_default();
@@ -221,40 +181,14 @@ impl Node {
         lines[lines.len().saturating_sub(25)..].join("\n")
     }
 
-    /// The directory that took all writes to the root, above its lower layers. Stable only while the machine is off.
+    /// The disk of a machine on a kernel of its own, an ext4 file system. Stable only while the machine is off.
+    pub fn image(&self) -> PathBuf {
+        self.record.image()
+    }
+
+    /// The directory that took all writes to the root of a box, above its lower layers. Stable only while it is off.
     pub fn written_layer(&self) -> PathBuf {
         self.record.upper()
-    }
-
-    /// The host's process id of PID 1 inside.
-    ///
-    /// # Errors
-    /// The machine is off.
-    pub fn leader(&self) -> Result<u32> {
-        match self.kind() {
-            Kind::Box => nspawn::leader(&self.cgroup()?).with_context(|| format!("{} is off", self.name())),
-        }
-    }
-
-    /// The host's process id of a process inside.
-    ///
-    /// # Errors
-    /// The machine is off, or there is no such process.
-    pub fn host_pid(&self, inside: u32) -> Result<u32> {
-        let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid"));
-        let machine = namespace(&self.leader()?.to_string()).context("find the machine's pid namespace")?;
-        for entry in fs::read_dir("/proc").context("list /proc")? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            // What is no process, or has just ended, is not it.
-            if namespace(&name).ok().as_ref() != Some(&machine) {
-                continue;
-            }
-            let status = fs::read_to_string(format!("/proc/{name}/status")).unwrap_or_default();
-            if innermost(&status) == Some(inside) {
-                return name.parse().with_context(|| format!("{name} is no process id"));
-            }
-        }
-        bail!("{} has no process {inside}", self.name())
     }
 
     fn create(name: &Name, setup: &Setup) -> Result<Self> {
@@ -270,7 +204,7 @@ impl Node {
         };
         let record = Record {
             name: name.clone(),
-            kind: setup.kind,
+            platform: setup.platform.clone(),
             address,
             layers: setup.layers.clone(),
         };
@@ -279,34 +213,36 @@ impl Node {
         Ok(Self { record })
     }
 
+    fn shut_down(&self, how: &str) -> Result<()> {
+        let done = self.attempt(["systemctl", "--no-block", how])?;
+        // The way in may be gone before the answer has come out.
+        let lost = self.kind() != Kind::Box && done.status.code() == Some(255);
+        if !done.status.success() && !lost {
+            bail!("{how} {}: {}", self.name(), String::from_utf8_lossy(&done.stderr));
+        }
+        Ok(())
+    }
+
+    /// An emulated processor takes its time.
+    fn patience(&self, quick: Duration) -> Duration {
+        match self.kind() {
+            Kind::Box => quick,
+            Kind::Uml => 2 * quick,
+            Kind::Vm => 4 * quick,
+        }
+    }
+
     fn cgroup(&self) -> Result<Cgroup> {
         Cgroup::named(self.name().as_str())
     }
 
     fn wait_ready(&self, listener: &Listener) -> Result<()> {
         match listener
-            .next(Instant::now() + BOOT)
+            .next(Instant::now() + self.patience(BOOT))
             .with_context(|| format!("wait for {} to boot", self.name()))?
         {
             Event::Ready => Ok(()),
             Event::Ended(why) => bail!("{} went off while booting: {why}", self.name()),
         }
-    }
-}
-
-/// The process id in the innermost namespace, from the text of /proc/PID/status.
-fn innermost(status: &str) -> Option<u32> {
-    let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:"))?;
-    ids.split_whitespace().next_back()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_innermost_process_id_is_the_last_one() {
-        assert_eq!(innermost("Name:\tnoded\nNSpid:\t4711\t12\nNSsid:\t1\n"), Some(12));
-        assert_eq!(innermost("Name:\tnoded\n"), None);
     }
 }

@@ -7,13 +7,12 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 
+use super::PATH;
 use super::record::Record;
 use crate::cgroup::Cgroup;
 use crate::command::command;
 
 const SUPERVISE: &str = include_str!("supervise.sh");
-
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Where nspawn puts the machine's PID 1, relative to the machine's cgroup.
 const LEADER: &str = "payload/init.scope";

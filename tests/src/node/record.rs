@@ -9,20 +9,45 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::Kernels;
 use crate::{lab, paths};
 
 /// What a machine runs on. One variant per way to boot the same root file system.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// systemd-nspawn on the host's kernel: boots in seconds.
     Box,
+    /// user-mode-linux: a kernel of its own, one CPU.
+    Uml,
+    /// QEMU: a kernel of its own on its own hardware.
+    Vm,
+}
+
+/// A kind with what it takes to boot it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "kind", content = "kernels")]
+pub(super) enum Platform {
+    Box,
+    Uml(Kernels),
+    Vm(Kernels),
+}
+
+impl Platform {
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Box => Kind::Box,
+            Self::Uml(_) => Kind::Uml,
+            Self::Vm(_) => Kind::Vm,
+        }
+    }
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Box => "box",
+            Self::Uml => "uml",
+            Self::Vm => "vm",
         })
     }
 }
@@ -86,7 +111,7 @@ impl From<Name> for String {
 #[serde(deny_unknown_fields)]
 pub(super) struct Record {
     pub name: Name,
-    pub kind: Kind,
+    pub platform: Platform,
     pub address: Ipv4Addr,
     /// Read-only layers of the root, topmost first.
     pub layers: Vec<PathBuf>,
@@ -137,9 +162,19 @@ impl Record {
         directory(&self.name).join("notify")
     }
 
+    /// The connection that commands share, of a machine on a kernel of its own.
+    pub fn ssh_control(&self) -> PathBuf {
+        directory(&self.name).join("ssh")
+    }
+
     /// Everything the machine writes.
     pub fn disk(&self) -> PathBuf {
         paths::work().join(self.name.as_str())
+    }
+
+    /// The disk of a machine on a kernel of its own: an ext4 file system.
+    pub fn image(&self) -> PathBuf {
+        self.disk().join("disk.img")
     }
 
     pub fn upper(&self) -> PathBuf {
@@ -195,7 +230,7 @@ mod tests {
     fn the_lowest_free_address_is_taken() {
         let at = |last| Record {
             name: Name::parse("x").unwrap(),
-            kind: Kind::Box,
+            platform: Platform::Box,
             address: Ipv4Addr::new(198, 51, 100, last),
             layers: Vec::new(),
         };

@@ -8,9 +8,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::record::{Kind, Record};
+use super::kernel;
+use super::record::{Kind, Platform, Record};
 use crate::cache;
 use crate::command;
+use crate::kernels::Kernels;
 use crate::lab;
 use crate::progress::Progress;
 use crate::roots::Recipe;
@@ -18,7 +20,7 @@ use crate::roots::Recipe;
 /// What a new machine is made of.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    pub(super) kind: Kind,
+    pub(super) platform: Platform,
     pub(super) layers: Vec<PathBuf>,
     pub(super) address: Option<Ipv4Addr>,
     trees: Vec<PathBuf>,
@@ -26,18 +28,36 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A node, next free address.
+    /// A node in a box, next free address.
     ///
     /// # Errors
     /// The root file system is not cached and cannot be built.
     pub fn node() -> Result<Self> {
-        Ok(Self::over(vec![Recipe::node().root(&Progress::start())?]))
+        Self::node_on(Kind::Box)
     }
 
-    /// A machine over these read-only layers, topmost first.
+    /// A node, next free address.
+    ///
+    /// # Errors
+    /// The root file system or a kernel is not cached and cannot be built.
+    pub fn node_on(kind: Kind) -> Result<Self> {
+        let progress = Progress::start();
+        let platform = match kind {
+            Kind::Box => return Ok(Self::over(vec![Recipe::node().root(&progress)?])),
+            Kind::Uml => Platform::Uml,
+            Kind::Vm => Platform::Vm,
+        };
+        let kernels = Kernels::cached(&progress)?;
+        Ok(Self {
+            platform: platform(kernels.clone()),
+            ..Self::over(kernels.layers(&progress)?)
+        })
+    }
+
+    /// A box over these read-only layers, topmost first.
     pub fn over(layers: Vec<PathBuf>) -> Self {
         Self {
-            kind: Kind::Box,
+            platform: Platform::Box,
             layers,
             address: None,
             trees: Vec::new(),
@@ -99,7 +119,11 @@ impl Setup {
         )?;
         self.files
             .iter()
-            .try_for_each(|(path, content)| write(&record.upper(), path, content))
+            .try_for_each(|(path, content)| write(&record.upper(), path, content))?;
+        match &record.platform {
+            Platform::Box => Ok(()),
+            Platform::Uml(_) | Platform::Vm(_) => kernel::make(record),
+        }
     }
 }
 
