@@ -25,7 +25,10 @@ deps: ## Debian packages that building and testing need
 .PHONY: build
 build: deps ## release programs
 	cargo build --release --locked --workspace --bins
+	cargo build --profile launcher --locked -p node-runtime --bin node-run
 
+# Release programs go with the launcher that was built for a short life; others with their own.
+LAUNCHER = $(if $(filter target/release,$(BIN)),target/launcher/node-run,$(BIN)/node-run)
 include systemd/dist/install.mk
 
 .PHONY: stage

@@ -6,4 +6,7 @@
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rustc-link-arg-bin=node-run=-no-pie");
+    // Needed when it panics only; as the shared libgcc_s it is mapped and relocated at each start, and
+    // its mappings are copied by each fork.
+    println!("cargo:rustc-link-lib=static:-bundle=gcc_eh");
 }

@@ -114,8 +114,8 @@ fn write_bundle(directory: &Path, tree: &Path, name: &str, host_pid: bool, filte
         container: &container,
         image_config: &image,
         rootfs: tree,
-        passwd: "",
-        group: "",
+        passwd: "root:x:0:0:root:/root:/bin/sh\n",
+        group: "root:x:0:\n",
         files: &[],
         hostname: None,
         seccomp: filter,
@@ -188,9 +188,11 @@ impl Subject {
         let begin = Instant::now();
         let (program, arguments) = self.command.split_first().context("empty command")?;
         let mut command = Command::new(program);
+        // cargo's library path makes the loader of either program search directories that no node has.
         command
             .args(arguments)
             .stdin(Stdio::null())
+            .env_remove("LD_LIBRARY_PATH")
             .env_remove("NOTIFY_SOCKET");
         let launcher = command.spawn().with_context(|| format!("start {program}"))?.id();
         // The container's process is a child of this one: its sibling, or adopted.

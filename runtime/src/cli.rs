@@ -10,7 +10,8 @@ use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::inside::Inside;
-use crate::launch::{self, Roots, Running, StartError};
+use crate::launch::{self, Failed, Roots, Running, StartError};
+use crate::process;
 
 /// Starts services as system containers under systemd.
 #[derive(Debug, Parser)]
@@ -65,29 +66,34 @@ pub fn main() -> ExitCode {
     };
     match run(arguments) {
         Ok(status) => ExitCode::from(u8::try_from(status).unwrap_or(255)),
-        Err(error) => {
-            report(&error);
+        Err(failed) => {
+            report(&failed.error);
+            if let Some(main) = failed.main {
+                process::end(main);
+            }
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(arguments: Arguments) -> Result<i32, StartError> {
+fn run(arguments: Arguments) -> Result<i32, Failed> {
     let roots = Roots {
         state: arguments.state_root,
         run: arguments.run_root,
     };
     match arguments.command {
         Command::Start { digest, service } => launch::start(&service, &digest, &roots).map(|()| 0),
-        Command::Exec { service, command } => {
-            let running = Running::of(&roots.run, &service)?.ok_or_else(|| {
-                let reason = "it was not started since boot".to_owned();
-                StartError::NotReady { service, reason }
-            })?;
-            Inside::of(&running)?.run(&command)
-        }
-        Command::Check { bundle } => crate::check::check(&bundle).map(|()| 0),
+        Command::Exec { service, command } => Ok(exec(&roots, service, &command)?),
+        Command::Check { bundle } => Ok(crate::check::check(&bundle).map(|()| 0)?),
     }
+}
+
+fn exec(roots: &Roots, service: String, command: &[String]) -> Result<i32, StartError> {
+    let running = Running::of(&roots.run, &service)?.ok_or_else(|| {
+        let reason = "it was not started since boot".to_owned();
+        StartError::NotReady { service, reason }
+    })?;
+    Inside::of(&running)?.run(command)
 }
 
 /// One line with the whole chain of causes.

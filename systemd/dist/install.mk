@@ -6,15 +6,17 @@
 DIST := $(dir $(lastword $(MAKEFILE_LIST)))
 # Where the built programs are.
 BIN ?= target/release
+# Which build of the launcher is installed.
+LAUNCHER ?= $(BIN)/node-run
 INSTALL ?= install
 
 .PHONY: install
 install: ## installs what `make build` built, under DESTDIR
-	@for program in nodectl noded node-run nodectl-generator; do \
-	  [ -x "$(BIN)/$$program" ] || { echo "$(BIN)/$$program is missing: run make build" >&2; exit 1; }; \
+	@for program in "$(BIN)/nodectl" "$(BIN)/noded" "$(LAUNCHER)" "$(BIN)/nodectl-generator"; do \
+	  [ -x "$$program" ] || { echo "$$program is missing: run make build" >&2; exit 1; }; \
 	done
 	$(INSTALL) -D -m 0755 $(BIN)/nodectl "$(DESTDIR)/usr/bin/nodectl"
-	$(INSTALL) -D -m 0755 -t "$(DESTDIR)/usr/libexec/nodectl" $(BIN)/noded $(BIN)/node-run
+	$(INSTALL) -D -m 0755 -t "$(DESTDIR)/usr/libexec/nodectl" $(BIN)/noded $(LAUNCHER)
 	$(INSTALL) -D -m 0755 -t "$(DESTDIR)/usr/lib/systemd/system-generators" $(BIN)/nodectl-generator
 	@find "$(DIST)usr" -type f -printf '%P\n' | LC_ALL=C sort | while read -r file; do \
 	  $(INSTALL) -D -m 0644 "$(DIST)usr/$$file" "$(DESTDIR)/usr/$$file" || exit 1; \
@@ -32,4 +34,4 @@ install: ## installs what `make build` built, under DESTDIR
 
 .PHONY: deb
 deb: build ## a Debian package under target/debian
-	$(DIST)debian-package/build.sh $(BIN) target/debian
+	LAUNCHER="$(abspath $(LAUNCHER))" $(DIST)debian-package/build.sh $(BIN) target/debian

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use nix::unistd::Pid;
+
 use super::{LaunchError, RecordError};
 
 /// A launch that did not get as far as a ready service.
@@ -82,6 +84,22 @@ pub enum StartError {
     /// The running record could not be written or read.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+/// A launch that failed, and what it leaves.
+#[derive(Debug)]
+pub struct Failed {
+    /// Why.
+    pub error: StartError,
+    /// The main process of a service that runs but never became ready. It is ended only after the error has
+    /// been told: when it is gone systemd gives up on the unit and kills whoever would still tell it.
+    pub main: Option<Pid>,
+}
+
+impl From<StartError> for Failed {
+    fn from(error: StartError) -> Self {
+        Self { error, main: None }
+    }
 }
 
 impl StartError {

@@ -21,7 +21,7 @@ mod workload;
 
 pub use bundle::{Bundle, find};
 pub use document::{CredentialFile, FORMAT, HostDirectory, Launch, LaunchError, Readiness, launch_document};
-pub use error::StartError;
+pub use error::{Failed, StartError};
 pub use record::{RecordError, Running, running};
 pub use start::{Roots, start};
 pub(crate) use workload::execute;
