@@ -23,6 +23,7 @@ pub mod deployment;
 pub mod engine;
 pub mod error;
 pub mod facts;
+pub mod guests;
 pub mod history;
 pub mod local;
 pub mod log;

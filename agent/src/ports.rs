@@ -11,7 +11,7 @@ use node_runtime::launch::Running;
 
 use crate::api::{FsckReport, ReleaseInfo, TrustStatus};
 use crate::config::Settings;
-use crate::definition::{Gate, Requires};
+use crate::definition::{Gate, Requires, When};
 use crate::deployment::ImageFacts;
 use crate::error::Result;
 use crate::facts::Facts;
@@ -105,6 +105,8 @@ pub struct UnitState {
     pub result: String,
     /// When it became active, in microseconds since the epoch.
     pub active_since_usec: Option<u64>,
+    /// What a stop does to its processes besides the main one (`KillMode=`, systemd.kill(5)).
+    pub kill_mode: String,
 }
 
 /// Whether a unit is between two states.
@@ -142,7 +144,7 @@ pub trait Units: Send + Sync {
 #[async_trait]
 pub trait Probes: Send + Sync {
     /// The outer error means that the question could not be asked; the inner one is the answer no.
-    async fn ask(&self, service: &str, gate: &Gate) -> Result<std::result::Result<(), String>>;
+    async fn ask(&self, service: &str, gate: &Gate, when: When) -> Result<std::result::Result<(), String>>;
 }
 
 /// What a host lacks.

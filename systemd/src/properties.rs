@@ -105,6 +105,7 @@ impl Properties {
             fragment_path: self.word("FragmentPath")?,
             status_text: self.word("StatusText")?,
             control_group: self.word("ControlGroup")?,
+            kill_mode: self.word("KillMode")?,
             job: self.job()?,
         })
     }

@@ -237,6 +237,9 @@ pub struct UnitStatus {
     pub status_text: String,
     /// The unit's cgroup below the cgroup root; empty if it has none.
     pub control_group: String,
+    /// `KillMode=`: what a stop does to the processes of the control group besides the main one
+    /// (systemd.kill(5)); empty for units that run no processes.
+    pub kill_mode: String,
     /// Number of the job that is queued for it.
     pub job: Option<u32>,
 }

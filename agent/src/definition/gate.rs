@@ -73,6 +73,9 @@ pub enum Probe {
         /// The well-known name.
         bus_name: String,
     },
+    /// Before the stop: no guest of this libvirt is in danger when its daemon goes. Afterwards: the daemon
+    /// knows exactly the guests that run.
+    LibvirtGuests,
 }
 
 /// A check with its patience.
@@ -146,6 +149,7 @@ enum Kind {
     Tcp,
     Http,
     DbusName,
+    LibvirtGuests,
 }
 
 fn one_second() -> u32 {
@@ -189,6 +193,7 @@ impl GateForm {
             Kind::DbusName => Probe::DbusName {
                 bus_name: need(&name, "bus_name", self.bus_name.take())?,
             },
+            Kind::LibvirtGuests => Probe::LibvirtGuests,
         })
     }
 
@@ -259,6 +264,7 @@ impl From<Gate> for GateForm {
             Probe::Tcp { address } => (form.kind, form.address) = (Kind::Tcp, Some(address)),
             Probe::Http { url } => (form.kind, form.url) = (Kind::Http, Some(url)),
             Probe::DbusName { bus_name } => (form.kind, form.bus_name) = (Kind::DbusName, Some(bus_name)),
+            Probe::LibvirtGuests => form.kind = Kind::LibvirtGuests,
         }
         form
     }

@@ -45,13 +45,13 @@ impl Engine {
         reporter: &Reporter,
     ) -> Result<Option<ServiceFailure>> {
         for gate in definition.gates_at(when) {
-            let mut answer = self.ports.probes.ask(&definition.name, gate).await?;
+            let mut answer = self.ports.probes.ask(&definition.name, gate, when).await?;
             for _ in 1..gate.attempts {
                 if answer.is_ok() {
                     break;
                 }
                 self.ports.clock.sleep(gate.interval).await;
-                answer = self.ports.probes.ask(&definition.name, gate).await?;
+                answer = self.ports.probes.ask(&definition.name, gate, when).await?;
             }
             tell(reporter, &definition.name, gate, &answer);
             if let Err(why) = answer
@@ -121,7 +121,11 @@ impl Engine {
         if now < watched.due {
             return Ok(None);
         }
-        let answer = self.ports.probes.ask(watched.service, watched.gate).await?;
+        let answer = self
+            .ports
+            .probes
+            .ask(watched.service, watched.gate, When::Probation)
+            .await?;
         watched.due = self.ports.clock.monotonic() + watched.gate.interval;
         match &answer {
             Ok(()) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use node_agent::api::{FsckReport, ReleaseInfo, TrustStatus};
 use node_agent::config::Settings;
-use node_agent::definition::{Fact, Gate, Probe, Requires};
+use node_agent::definition::{Fact, Gate, Probe, Requires, When};
 use node_agent::deployment::ImageFacts;
 use node_agent::error::{AgentError, Kind, Result};
 use node_agent::facts::Facts;
@@ -277,6 +277,7 @@ impl Units for World {
                 "success".into()
             },
             active_since_usec: None,
+            kill_mode: "process".into(),
         })
     }
 
@@ -287,7 +288,7 @@ impl Units for World {
 
 #[async_trait]
 impl Probes for World {
-    async fn ask(&self, service: &str, gate: &Gate) -> Result<std::result::Result<(), String>> {
+    async fn ask(&self, service: &str, gate: &Gate, _: When) -> Result<std::result::Result<(), String>> {
         let closed = {
             let script = self.script();
             let opened = script.gates_open_at.is_some_and(|at| script.elapsed >= at);

@@ -1,36 +1,90 @@
-//! Guests on this host: its QEMU processes, whoever started them and in whatever namespaces.
+//! Guests on this host: its QEMU processes, whoever started them and in whatever namespaces, and what libvirt and
+//! machined say about them.
 
 use std::fs;
+use std::io;
 use std::path::Path;
 
 use crate::error::{AgentError, Result};
+use crate::guests::{self, DaemonUnit, Facts, Guest, Process, Record, Registration};
+
+/// libvirt's status files.
+const RECORDS: &str = "/run/libvirt/qemu";
+
+/// Everything that decides whether libvirt's daemon may be stopped.
+///
+/// # Errors
+/// Something can't be read that any host has.
+pub(super) async fn facts(unit: DaemonUnit) -> Result<Facts> {
+    let (records, unreadable) = records(Path::new(RECORDS))?;
+    let mut guests = Vec::new();
+    for process in processes(Path::new("/proc"))? {
+        let record = records.iter().find(|record| record.pid == process.pid).cloned();
+        let needs = record.iter().flat_map(Record::needs);
+        guests.push(Guest {
+            registration: registration(process.pid).await,
+            missing: needs.filter(|path| !path.exists()).collect(),
+            process,
+            record,
+        });
+    }
+    Ok(Facts {
+        unit,
+        controllers: has_controllers(Path::new("/sys/fs/cgroup/cgroup.controllers"))?,
+        guests,
+        unreadable,
+    })
+}
+
+/// What the host itself knows about its guests: the process table and libvirt's records.
+///
+/// # Errors
+/// As for [`facts`].
+pub(super) fn seen() -> Result<(Vec<Process>, Vec<Record>)> {
+    Ok((processes(Path::new("/proc"))?, records(Path::new(RECORDS))?.0))
+}
 
 /// Counts them in a mounted proc_pid(5).
 ///
 /// # Errors
 /// The directory can't be listed.
 pub(super) fn count(proc: &Path) -> Result<u32> {
+    Ok(u32::try_from(processes(proc)?.len()).unwrap_or(u32::MAX))
+}
+
+fn processes(proc: &Path) -> Result<Vec<Process>> {
     let failed = |e| AgentError::io("list", proc, e);
-    let mut guests = 0;
+    let mut found = Vec::new();
     for entry in fs::read_dir(proc).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let is_process = entry.file_name().to_string_lossy().parse::<u32>().is_ok();
-        guests += u32::from(is_process && is_guest(&entry.path()));
+        if let Ok(pid) = entry.file_name().to_string_lossy().parse::<u32>() {
+            found.extend(process(pid, &entry.path()));
+        }
     }
-    Ok(guests)
+    found.sort_by_key(|process| process.pid);
+    Ok(found)
 }
 
 /// A process that ended meanwhile is none.
-fn is_guest(process: &Path) -> bool {
-    let Ok(program) = fs::read_link(process.join("exe")) else {
-        return false;
-    };
-    let name = program
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_default();
-    let is_qemu = name.starts_with("qemu-system-") || name.starts_with("qemu-kvm");
-    is_qemu && !is_question(&fs::read(process.join("cmdline")).unwrap_or_default())
+fn process(pid: u32, path: &Path) -> Option<Process> {
+    let program = fs::read_link(path.join("exe")).ok()?;
+    let program = program.file_name()?.to_string_lossy().into_owned();
+    let is_qemu = program.starts_with("qemu-system-") || program.starts_with("qemu-kvm");
+    if !is_qemu {
+        return None;
+    }
+    let command_line = fs::read(path.join("cmdline")).ok()?;
+    if is_question(&command_line) {
+        return None;
+    }
+    let (name, uuid, of_libvirt) = guests::read_command_line(&command_line);
+    Some(Process {
+        pid,
+        name,
+        uuid,
+        of_libvirt,
+        place: guests::place(&fs::read_to_string(path.join("cgroup")).unwrap_or_default()),
+    })
 }
 
 /// libvirt asks a new QEMU what it can do, by starting it without a machine.
@@ -39,6 +93,62 @@ fn is_question(command_line: &[u8]) -> bool {
     words
         .windows(2)
         .any(|pair| pair[0] == b"-machine" && pair[1].starts_with(b"none"))
+}
+
+/// What libvirt has on record, and what of that can't be read.
+fn records(directory: &Path) -> Result<(Vec<Record>, Vec<String>)> {
+    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+    let failed = |e| AgentError::io("list", directory, e);
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok((records, unreadable)),
+        Err(e) => return Err(failed(e)),
+    };
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_none_or(|extension| extension != "xml") {
+            continue;
+        }
+        match fs::read_to_string(&path) {
+            Ok(text) => match Record::parse(&text) {
+                Ok(record) => records.push(record),
+                Err(e) => unreadable.push(format!("{} can't be understood: {e}", path.display())),
+            },
+            // Its guest ended meanwhile.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => unreadable.push(format!("{} can't be read: {e}", path.display())),
+        }
+    }
+    Ok((records, unreadable))
+}
+
+fn has_controllers(path: &Path) -> Result<bool> {
+    let text = fs::read_to_string(path).map_err(|e| AgentError::io("read", path, e))?;
+    Ok(!text.trim().is_empty())
+}
+
+/// Asks machined, which the bus starts if it does not run yet.
+async fn registration(pid: u32) -> Registration {
+    const MACHINED: &str = "org.freedesktop.machine1";
+    let ask = async {
+        let bus = zbus::Connection::system().await?;
+        bus.call_method(
+            Some(MACHINED),
+            "/org/freedesktop/machine1",
+            Some("org.freedesktop.machine1.Manager"),
+            "GetMachineByPID",
+            &(pid,),
+        )
+        .await
+        .map(drop)
+    };
+    match ask.await {
+        Ok(()) => Registration::Known,
+        Err(zbus::Error::MethodError(name, ..)) if name == "org.freedesktop.machine1.NoMachineForPID" => {
+            Registration::Unknown
+        }
+        Err(e) => Registration::NoAnswer(e.to_string()),
+    }
 }
 
 #[cfg(test)]
@@ -73,7 +183,31 @@ mod tests {
             fs::create_dir(&directory).unwrap();
             std::os::unix::fs::symlink(exe, directory.join("exe")).unwrap();
             fs::write(directory.join("cmdline"), command_line).unwrap();
+            fs::write(directory.join("cgroup"), "0::/system.slice/a.service\n").unwrap();
         }
         assert_eq!(count(proc.path()).unwrap(), 2);
+        let found = super::processes(proc.path()).unwrap();
+        assert_eq!(found[0].to_string(), "guest a (pid 20)");
+        assert_eq!(found[0].place, guests::Place::Service("a.service".into()));
+    }
+
+    #[test]
+    fn records_are_read_and_what_is_none_is_named() {
+        let run = tempfile::tempdir().unwrap();
+        let directory = run.path().join("qemu");
+        assert_eq!(records(&directory).unwrap(), (Vec::new(), Vec::new()));
+        fs::create_dir(&directory).unwrap();
+        let record = "<domstatus pid='20'><monitor path='/m'/><libDir path='/l'/>\
+                      <domain><name>a</name><uuid>u</uuid></domain></domstatus>";
+        for (name, text) in [("a.xml", record), ("b.xml", "<domst"), ("a.pid", "20")] {
+            fs::write(directory.join(name), text).unwrap();
+        }
+        let (found, unreadable) = records(&directory).unwrap();
+        assert_eq!((found.len(), found[0].pid), (1, 20));
+        assert_eq!(unreadable.len(), 1);
+        assert!(
+            unreadable[0].contains("b.xml can't be understood"),
+            "{unreadable:?}"
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! Asking gates.
 
+use std::ffi::OsStr;
 use std::io;
-use std::process::Stdio;
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,8 +11,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 
-use crate::definition::{Gate, Probe};
+use super::guests;
+use crate::definition::{Gate, Probe, When};
 use crate::error::{AgentError, Kind, Result};
+use crate::guests::{DaemonUnit, agree, may_stop};
 use crate::ports::{Probes, Units};
 use crate::root::Roots;
 
@@ -32,7 +35,7 @@ impl Prober {
         }
     }
 
-    async fn once(&self, service: &str, probe: &Probe) -> Result<Answer> {
+    async fn once(&self, service: &str, probe: &Probe, when: When) -> Result<Answer> {
         Ok(match probe {
             Probe::Unit => {
                 let state = self.units.state(&format!("{service}.service")).await?;
@@ -53,12 +56,29 @@ impl Prober {
                 .map_err(|e| format!("can't connect to {address}: {e}")),
             Probe::Http { url } => http(url).await,
             Probe::DbusName { bus_name } => dbus_name(bus_name).await?,
+            Probe::LibvirtGuests => match when {
+                When::PreStop | When::PreStart => self.guests_are_safe(service).await?,
+                When::PostStart | When::Probation => self.guests_are_known(service).await?,
+            },
         })
     }
 
     /// Runs a command inside the service; its last words are the reason.
     async fn exec(&self, service: &str, command: &[String]) -> Result<Answer> {
-        let output = Command::new(NODE_RUN)
+        let output = self.run_inside(service, command).await?;
+        if output.status.success() {
+            return Ok(Ok(()));
+        }
+        let program = command.first().map_or("", String::as_str);
+        Ok(Err(format!(
+            "{program} ended with {}: {}",
+            output.status,
+            last_words(&output)
+        )))
+    }
+
+    async fn run_inside(&self, service: &str, command: &[impl AsRef<OsStr>]) -> Result<Output> {
+        Command::new(NODE_RUN)
             .arg("--state-root")
             .arg(&self.roots.state)
             .arg("--run-root")
@@ -69,30 +89,47 @@ impl Prober {
             .kill_on_drop(true)
             .output()
             .await
-            .map_err(|e| AgentError::other(format!("can't run {NODE_RUN}")).because(e))?;
-        if output.status.success() {
-            return Ok(Ok(()));
-        }
-        let text = String::from_utf8_lossy(if output.stderr.is_empty() {
-            &output.stdout
-        } else {
-            &output.stderr
-        });
-        let last = text
-            .lines()
-            .rev()
-            .find(|l| !l.trim().is_empty())
-            .unwrap_or("it said nothing")
-            .to_owned();
-        let program = command.first().map_or("", String::as_str);
-        Ok(Err(format!("{program} ended with {}: {last}", output.status)))
+            .map_err(|e| AgentError::other(format!("can't run {NODE_RUN}")).because(e))
     }
+
+    /// Whether libvirt's daemon may go.
+    async fn guests_are_safe(&self, service: &str) -> Result<Answer> {
+        let name = format!("{service}.service");
+        let kill_mode = self.units.state(&name).await?.kill_mode;
+        let facts = guests::facts(DaemonUnit { name, kill_mode }).await?;
+        Ok(may_stop(&facts))
+    }
+
+    /// Whether libvirt's daemon has taken over all guests.
+    async fn guests_are_known(&self, service: &str) -> Result<Answer> {
+        let list = ["/usr/bin/virsh", "--connect", "qemu:///system", "list", "--uuid"];
+        let output = self.run_inside(service, &list).await?;
+        if !output.status.success() {
+            let why = last_words(&output);
+            return Ok(Err(format!("libvirt does not tell which guests it has: {why}")));
+        }
+        let text = String::from_utf8_lossy(&output.stdout);
+        let listed = text.split_whitespace().map(str::to_owned).collect();
+        let (processes, records) = guests::seen()?;
+        Ok(agree(&listed, &processes, &records))
+    }
+}
+
+/// What a command said last.
+fn last_words(output: &Output) -> String {
+    let text = String::from_utf8_lossy(if output.stderr.is_empty() {
+        &output.stdout
+    } else {
+        &output.stderr
+    });
+    let last = text.lines().rev().find(|l| !l.trim().is_empty());
+    last.unwrap_or("it said nothing").to_owned()
 }
 
 #[async_trait]
 impl Probes for Prober {
-    async fn ask(&self, service: &str, gate: &Gate) -> Result<Answer> {
-        match tokio::time::timeout(gate.timeout, self.once(service, &gate.probe)).await {
+    async fn ask(&self, service: &str, gate: &Gate, when: When) -> Result<Answer> {
+        match tokio::time::timeout(gate.timeout, self.once(service, &gate.probe, when)).await {
             Ok(answer) => answer,
             Err(_) => Ok(Err(format!("no answer within {} ms", gate.timeout.as_millis()))),
         }

@@ -180,6 +180,7 @@ impl Units for Systemd1 {
             restarts: status.n_restarts,
             result: status.result.as_str().to_owned(),
             active_since_usec: status.active_enter_usec,
+            kill_mode: status.kill_mode,
         })
     }
 
