@@ -5,7 +5,7 @@ packages=(
   build-essential pkg-config libssl-dev libseccomp-dev
   mmdebstrap systemd-container dbus iproute2 util-linux zstd jq
   docker-registry skopeo crun podman openssl curl busybox-static
-  e2fsprogs openssh-client qemu-system-x86
+  e2fsprogs nbdkit openssh-client qemu-system-x86
 )
 missing=()
 for p in "${packages[@]}"; do

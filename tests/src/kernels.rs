@@ -19,10 +19,13 @@ const BUSYBOX: &str = "busybox-static";
 
 const INIT: &str = include_str!("../kernel-node/init");
 
-/// What it takes to see a virtio disk; ext4 is in the kernel itself.
-const DISK_MODULES: &[&str] = &[
+/// What it takes to see a virtio disk and network card; ext4 is in the kernel itself.
+const MODULES: &[&str] = &[
+    "failover",
+    "net_failover",
     "virtio",
     "virtio_blk",
+    "virtio_net",
     "virtio_pci",
     "virtio_pci_legacy_dev",
     "virtio_pci_modern_dev",
@@ -61,6 +64,7 @@ const LINKS: &[(&str, &str)] = &[
     ),
     // Nobody sits at the console.
     ("etc/systemd/system/getty@tty1.service", "/dev/null"),
+    ("etc/systemd/system/serial-getty@ttyS0.service", "/dev/null"),
     // The host has the disk's space; what these do in a machine of minutes is noise in measurements.
     ("etc/systemd/system/e2scrub_all.timer", "/dev/null"),
     ("etc/systemd/system/e2scrub_reap.service", "/dev/null"),
@@ -115,7 +119,7 @@ impl Kernels {
 fn key() -> Key {
     let root = Recipe::own_kernel().key();
     let mut words = vec![root.as_str(), UML, BUSYBOX, INIT];
-    words.extend(DISK_MODULES);
+    words.extend(MODULES);
     words.extend(FILES.iter().chain(LINKS).flat_map(|(path, text)| [*path, *text]));
     Key::of(words.into_iter().map(str::as_bytes))
 }
@@ -129,7 +133,7 @@ fn build(scratch: &Path, root: &Path, progress: &Progress) -> Result<()> {
     copy(&find(&root.join("boot"), "vmlinuz-*")?, &scratch.join("vmlinuz"))?;
     let initramfs = Initramfs {
         init: INIT,
-        modules: DISK_MODULES,
+        modules: MODULES,
         from: &root.join("usr/lib/modules"),
         busybox: &debian.join("bin/busybox"),
     };

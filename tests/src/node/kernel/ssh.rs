@@ -88,7 +88,8 @@ fn script<A: AsRef<OsStr>>(argv: impl IntoIterator<Item = A>) -> OsString {
     OsString::from_vec(text)
 }
 
-fn quoted(word: &[u8]) -> Vec<u8> {
+/// As one word of a shell.
+pub(super) fn quoted(word: &[u8]) -> Vec<u8> {
     let mut text = vec![b'\''];
     for byte in word {
         match byte {
