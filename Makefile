@@ -65,6 +65,10 @@ test-host: deps ## store, registry, namespaces and systemd on real components; n
 test-node: stage ## a booted node and a control plane: every step of the story is asserted
 	cargo $(AS_ROOT) test --release --locked -p node-tests -- --test-threads=1
 
+.PHONY: torture
+torture: stage ## a thousand power cuts and more, hours if wanted; prints what docs/reliability.md has
+	$(SUDO) tests/torture/run.sh
+
 .PHONY: bench
 bench: stage ## side-by-side figures: launch against crun, pull against podman and skopeo
 	$(SUDO) tests/bench/run.sh

@@ -6,6 +6,7 @@ packages=(
   mmdebstrap systemd-container dbus iproute2 util-linux zstd jq
   docker-registry skopeo crun podman openssl curl busybox-static
   e2fsprogs nbdkit openssh-client qemu-system-x86
+  xfsprogs
 )
 missing=()
 for p in "${packages[@]}"; do

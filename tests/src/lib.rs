@@ -36,3 +36,4 @@ pub mod story;
 pub mod tale;
 pub mod teardown;
 pub mod tiny;
+pub mod torture;

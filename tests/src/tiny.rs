@@ -151,6 +151,10 @@ impl Forge {
         fs::write(root.join("etc/group"), "root:x:0:\n")?;
         fs::write(root.join("etc/tiny.json"), "")?;
         for (path, content) in files {
+            if let Some(directory) = root.join(path).parent() {
+                fs::create_dir_all(directory)
+                    .with_context(|| format!("make the directory of {path} of image {name}"))?;
+            }
             fs::write(root.join(path), content).with_context(|| format!("write {path} of image {name}"))?;
         }
         let image = self.pack(name, &root)?;

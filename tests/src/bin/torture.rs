@@ -1,0 +1,96 @@
+//! `torture`: cuts the power and kills processes, and looks at what is left. A thin shell over the library.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use node_tests::torture::cast::Size;
+use node_tests::torture::cuts;
+use node_tests::torture::disk::FileSystem;
+use node_tests::torture::inside::{self, Place};
+use node_tests::torture::machine::Machine;
+use node_tests::torture::step::Step;
+use node_tests::torture::tally::Tally;
+use node_tests::torture::work::{Lie, work};
+
+/// Cuts the power and kills processes, and looks at what is left.
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Cut the power at random instants of upgrades, rollbacks, garbage collection and repair
+    Cuts {
+        /// How many cuts
+        #[arg(long, default_value_t = 1000)]
+        count: u64,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// The process that works
+    #[command(hide = true)]
+    Work {
+        #[arg(long)]
+        base: PathBuf,
+        #[arg(long)]
+        step: Vec<Step>,
+        #[arg(long)]
+        lie: Vec<Lie>,
+    },
+}
+
+#[derive(Args)]
+struct Common {
+    /// What `make install DESTDIR=` has installed
+    #[arg(long, value_name = "DIR", default_value = "target/stage")]
+    stage: PathBuf,
+    /// File system of the state directory
+    #[arg(long, value_enum, default_value_t = FileSystem::Ext4)]
+    fs: FileSystem,
+    /// The same seed makes the same choices
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Let a system call lie: say that it did what it did not do. Violations have to follow
+    #[arg(long, value_enum)]
+    lie: Vec<Lie>,
+    /// The namespaces are made already
+    #[arg(long, hide = true)]
+    inside: bool,
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("torture: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether nothing was violated.
+fn run(command: Command) -> Result<bool> {
+    match command {
+        Command::Cuts { count, common } => there(&common, Size::Large, |place| {
+            cuts::run(place, count, common.seed, &common.lie)
+        }),
+        Command::Work { base, step, lie } => {
+            work(&Machine::new(&base), &inside::cast(&base)?, &step, &lie).map(|()| true)
+        }
+    }
+}
+
+fn there(common: &Common, size: Size, torture: impl FnOnce(&Place) -> Result<Tally>) -> Result<bool> {
+    if !common.inside {
+        return inside::enter(&common.stage, size);
+    }
+    let tally = torture(&Place::make(common.fs)?)?;
+    tally.print();
+    Ok(tally.wrong() == 0)
+}

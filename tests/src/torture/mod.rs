@@ -1,0 +1,18 @@
+//! Power cuts and kills, at random and at every boundary.
+//!
+//! The engine, the store, the registry and the file systems are real; systemd, gates and time are [`played`], so that
+//! a thousand cuts take minutes. [`disk`] keeps what a disk held at any instant, [`inspect`] says what has to hold
+//! afterwards. docs/reliability.md has the promises and the figures.
+
+pub mod cast;
+pub mod cuts;
+pub mod dice;
+pub mod disk;
+pub mod inside;
+pub mod inspect;
+pub mod machine;
+pub mod played;
+pub mod step;
+pub mod tally;
+pub mod work;
+pub mod worker;
