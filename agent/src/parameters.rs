@@ -1,6 +1,6 @@
 //! Parameters: typed values that a release declares and a node's configuration sets.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use schemars::JsonSchema;
@@ -151,13 +151,15 @@ fn is_url(text: &str) -> bool {
     scheme_fine && !rest.is_empty() && text.chars().all(|c| !c.is_control() && !c.is_whitespace())
 }
 
-/// The value of every parameter that has one: what the node sets, else the default.
+/// The value of every parameter that has one: what the node sets, else the default. A required one has to have one
+/// only if it is `used`: services that this node does not run need nothing.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of names: unknown, of another type, missing.
 pub fn resolve(
     specs: &BTreeMap<String, ParameterSpec>,
     set: &BTreeMap<String, Value>,
+    used: &BTreeSet<&str>,
 ) -> Result<BTreeMap<String, Value>, Vec<ParameterError>> {
     let mut errors = Vec::new();
     let mut values = BTreeMap::new();
@@ -177,7 +179,7 @@ pub fn resolve(
                 expected: spec.kind,
                 value: value.to_string(),
             }),
-            None if spec.required => errors.push(ParameterError::Missing {
+            None if spec.required && used.contains(name.as_str()) => errors.push(ParameterError::Missing {
                 name: name.clone(),
                 description: spec.description.clone(),
             }),
@@ -239,6 +241,16 @@ mod tests {
         .into()
     }
 
+    fn used() -> BTreeSet<&'static str> {
+        ["my_ip", "debug"].into()
+    }
+
+    #[test]
+    fn what_no_service_of_the_node_uses_may_be_missing() {
+        let values = resolve(&specs(), &BTreeMap::new(), &["debug"].into()).unwrap();
+        assert!(!values.contains_key("my_ip"));
+    }
+
     #[test]
     fn types_accept_what_they_say() {
         use ParameterType as T;
@@ -266,7 +278,7 @@ mod tests {
     #[test]
     fn defaults_fill_in_and_all_errors_are_reported() {
         let set = [("my_ip".to_owned(), json!("192.0.2.1"))].into();
-        let values = resolve(&specs(), &set).unwrap();
+        let values = resolve(&specs(), &set, &used()).unwrap();
         assert_eq!(values["debug"], json!(false));
         assert!(!values.contains_key("note"));
 
@@ -275,7 +287,7 @@ mod tests {
             ("debug".to_owned(), json!("yes")),
         ]
         .into();
-        let errors: Vec<String> = resolve(&specs(), &set)
+        let errors: Vec<String> = resolve(&specs(), &set, &used())
             .unwrap_err()
             .iter()
             .map(ToString::to_string)

@@ -16,8 +16,10 @@ pub struct Fragment {
     pub release: Option<ReleaseFragment>,
     /// How to reach registries.
     pub registries: Option<RegistriesFragment>,
-    /// The services to run; all of the release if absent.
+    /// The services to run; all of the release that the choices leave if absent.
     pub services: Option<Vec<String>>,
+    /// Choice of the release → the option that this node takes.
+    pub choices: BTreeMap<String, String>,
     /// Parameter values by name.
     pub parameters: BTreeMap<String, Value>,
     /// Paths of secrets that are not under `secrets/`.

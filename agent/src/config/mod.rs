@@ -29,8 +29,10 @@ pub struct Settings {
     pub release: Option<String>,
     /// How to reach registries.
     pub registries: Registries,
-    /// The services to run; all of the release if absent.
+    /// The services to run; all of the release that the choices leave if absent.
     pub services: Option<Vec<String>>,
+    /// Choice of the release → the option that this node takes.
+    pub choices: BTreeMap<String, String>,
     /// Parameter values by name.
     pub parameters: BTreeMap<String, Value>,
     /// Paths of secrets that are not under `secrets/`.
@@ -117,6 +119,7 @@ impl From<Fragment> for Settings {
                 retries: registries.retries,
             },
             services: f.services,
+            choices: f.choices,
             parameters: f.parameters,
             secrets: f.secrets,
             overrides,

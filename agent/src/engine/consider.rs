@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Engine;
 use crate::config::Settings;
-use crate::definition::Requires;
+use crate::definition::{Definition, Requires};
 use crate::deployment::{
     DeployedService, Deployment, DeploymentDocument, FORMAT, ImageFacts, NodeInputs, Reason, Seq, Staging,
     current, list, next_seq, render_service,
@@ -13,7 +13,7 @@ use crate::error::{AgentError, Kind, Result};
 use crate::parameters::{self, ParameterError};
 use crate::plan;
 use crate::ports::TrustedRelease;
-use crate::release::Probation;
+use crate::release::{Probation, Wanted, select};
 use crate::{history, rejected};
 
 /// Space that stays free for the way back and for logs, in bytes.
@@ -65,7 +65,7 @@ impl Engine {
     /// Looks at a release in the light of this node's configuration.
     pub(super) fn consider(&self, release: TrustedRelease, settings: Settings) -> Result<Considered> {
         let services = chosen_services(&release, &settings)?;
-        let parameters = resolve_parameters(&release, &settings)?;
+        let parameters = resolve_parameters(&release, &services, &settings)?;
         let present = match current(&self.roots)? {
             Some(seq) => Some(Deployment::load(&self.roots, seq)?),
             None => None,
@@ -232,10 +232,12 @@ fn chosen_services(release: &TrustedRelease, settings: &Settings) -> Result<Vec<
             .map(|p| format!(" (set in {})", p.display()))
             .unwrap_or_default()
     };
-    if let Some(unknown) = settings.services.iter().flatten().find(|s| !all.contains_key(*s)) {
-        let text = format!("service {unknown} is not in the release{}", origin("services"));
-        return Err(AgentError::config(text));
-    }
+    let wanted = Wanted {
+        choices: &settings.choices,
+        services: settings.services.as_deref(),
+    };
+    let names = select(all.keys(), &release.document.choices, wanted)
+        .map_err(|e| AgentError::config(format!("{e}{}", origin(&e.key()))))?;
     if let Some(unknown) = settings.overrides.keys().find(|s| !all.contains_key(*s)) {
         return Err(AgentError::config(format!(
             "overrides.{unknown}: the release has no such service"
@@ -243,7 +245,7 @@ fn chosen_services(release: &TrustedRelease, settings: &Settings) -> Result<Vec<
     }
     let chosen = all
         .iter()
-        .filter(|(name, _)| settings.services.as_ref().is_none_or(|s| s.contains(name)))
+        .filter(|(name, _)| names.contains(*name))
         .map(|(name, d)| (name.clone(), d.clone()))
         .collect();
     plan::start_order(&chosen)
@@ -252,9 +254,13 @@ fn chosen_services(release: &TrustedRelease, settings: &Settings) -> Result<Vec<
 
 fn resolve_parameters(
     release: &TrustedRelease,
+    services: &[String],
     settings: &Settings,
 ) -> Result<BTreeMap<String, serde_json::Value>> {
-    parameters::resolve(&release.document.parameters, &settings.parameters).map_err(|errors| {
+    let definitions = services.iter().filter_map(|s| release.document.services.get(s));
+    let used = definitions.flat_map(Definition::parameters).collect();
+    let specs = &release.document.parameters;
+    parameters::resolve(specs, &settings.parameters, &used).map_err(|errors| {
         let origin = |e: &ParameterError| match e {
             ParameterError::Unknown { name, .. } | ParameterError::Type { name, .. } => settings
                 .origin(&format!("parameters.{name}"))

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::choice::Choice;
 use super::document::{FORMAT, ImageBinding, Probation, ReleaseDocument, ReleaseRequires};
 use crate::definition::Definition;
 use crate::error::{AgentError, Result};
@@ -25,6 +26,9 @@ pub struct ReleaseDefinition {
     pub services: Vec<PathBuf>,
     /// Images by the name that service definitions use.
     pub images: BTreeMap<String, ImageSource>,
+    /// Services that stand in for each other, by the name of the choice.
+    #[serde(default)]
+    pub choices: BTreeMap<String, Choice>,
     /// Parameters by name.
     #[serde(default)]
     pub parameters: BTreeMap<String, ParameterSpec>,
@@ -96,6 +100,7 @@ impl ReleaseDefinition {
             version: self.version.clone(),
             images,
             services,
+            choices: self.choices.clone(),
             parameters: self.parameters.clone(),
             probation: self.probation.clone(),
             requires: self.requires.clone(),

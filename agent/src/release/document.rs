@@ -6,6 +6,7 @@ use node_images::digest::Digest;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::choice::{self, Choice};
 use crate::definition::{Definition, DefinitionError};
 use crate::parameters::ParameterSpec;
 
@@ -29,6 +30,9 @@ pub struct ReleaseDocument {
     pub images: BTreeMap<String, ImageBinding>,
     /// Service definitions by service name.
     pub services: BTreeMap<String, Definition>,
+    /// Services that stand in for each other, by the name of the choice.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub choices: BTreeMap<String, Choice>,
     /// Parameters by name.
     #[serde(default)]
     pub parameters: BTreeMap<String, ParameterSpec>,
@@ -157,6 +161,9 @@ impl ReleaseDocument {
         }
         for (name, definition) in &self.services {
             self.check_service(name, definition)?;
+        }
+        if let Some(text) = choice::contradiction(&self.choices, &self.services) {
+            return Err(ReleaseError::Mismatch(text));
         }
         for (name, spec) in &self.parameters {
             match &spec.default {

@@ -2,10 +2,14 @@
 
 use node_agent::error::Kind;
 use node_agent::parameters::ParameterType;
+use node_agent::release::Choice;
 use node_images::store::Locked;
 use serde_json::json;
 
 use super::node::{LEVEL_FILE, Node, parameter, release};
+
+/// A file of a service that uses the parameter `my_ip`.
+const MY_IP_FILE: &str = "[[files]]\ntarget = \"/etc/ip\"\nformat = \"ini\"\n[files.content.DEFAULT]\nip = { parameter = \"my_ip\" }\n";
 
 /// The upgrade fails with this code and these words, and nothing changed.
 async fn refused(node: &Node, reference: &str, code: u8, words: &[&str]) {
@@ -39,12 +43,48 @@ async fn a_parameter_that_is_unknown_missing_or_of_another_type() {
     node.configure("[parameters]\nlevel = \"high\"\n");
     refused(&node, "r:2", 78, &["level", "whole number", "node.toml"]).await;
     node.configure("");
-    let mut needs = release("6", &[("base", "6", "")]);
+    let mut needs = release("6", &[("base", "6", MY_IP_FILE)]);
     needs
         .parameters
         .insert("my_ip".into(), parameter(ParameterType::Ip, None, true));
     node.world.publish("r:6", needs);
     refused(&node, "r:6", 78, &["my_ip", "missing"]).await;
+}
+
+#[tokio::test]
+async fn a_choice_that_the_release_does_not_offer() {
+    let node = Node::on_release_1().await;
+    let mut offers = release("6", &[("base", "6", ""), ("ovs", "6", ""), ("ovn", "6", "")]);
+    let option = |name: &str| (name.to_owned(), vec![name.to_owned()]);
+    let networking = Choice {
+        description: String::new(),
+        default: "ovs".into(),
+        options: [option("ovs"), option("ovn")].into(),
+    };
+    offers.choices.insert("networking".into(), networking);
+    node.world.publish("r:6", offers);
+    node.configure("[choices]\nnetwork = \"ovn\"\n");
+    refused(&node, "r:6", 78, &["choice network is", "node.toml"]).await;
+    node.configure("[choices]\nnetworking = \"linuxbridge\"\n");
+    refused(&node, "r:6", 78, &["linuxbridge", "ovn, ovs", "node.toml"]).await;
+    node.configure("services = [\"base\", \"ovn\"]\n");
+    refused(
+        &node,
+        "r:6",
+        78,
+        &["ovn is not part of networking = ovs", "node.toml"],
+    )
+    .await;
+
+    let services = || {
+        let names = node.world.pids().into_keys();
+        names.map(|unit| unit.trim_end_matches(".service").to_owned())
+    };
+    for (text, expected) in [("", "ovs"), ("[choices]\nnetworking = \"ovn\"\n", "ovn")] {
+        node.configure(text);
+        node.upgrade("r:6").await.unwrap();
+        assert_eq!(services().collect::<Vec<_>>(), ["base", expected], "{text}");
+    }
 }
 
 #[tokio::test]

@@ -70,6 +70,7 @@ pub fn release(version: &str, services: &[(&str, &str, &str)]) -> ReleaseDocumen
         version: version.into(),
         images: BTreeMap::new(),
         services: BTreeMap::new(),
+        choices: BTreeMap::new(),
         parameters: BTreeMap::new(),
         probation: Probation {
             window_sec: 5,
