@@ -3,7 +3,7 @@
 //! ```text
 //! cli ──▶ (D-Bus) ──▶ daemon ──▶ engine ──▶ ports ──▶ images, systemd, runtime, host
 //!                                  │
-//!                 plan, machine: decide, do nothing
+//!        plan, machine, wayback: decide, do nothing
 //!    definition, release, config, parameters, render, deployment: documents
 //! ```
 //!
@@ -34,8 +34,10 @@ pub mod pins;
 pub mod plan;
 pub mod ports;
 pub mod protocol;
+pub mod pulse;
 pub mod rejected;
 pub mod release;
 pub mod render;
 pub mod root;
 pub mod schema;
+pub mod wayback;

@@ -11,11 +11,12 @@ use node_runtime::launch::Running;
 
 use crate::api::{FsckReport, ReleaseInfo, TrustStatus};
 use crate::config::Settings;
-use crate::definition::{Gate, Requires, When};
+use crate::definition::{Gate, Requires, Scope, When};
 use crate::deployment::ImageFacts;
 use crate::error::Result;
 use crate::facts::Facts;
 use crate::release::ReleaseDocument;
+use crate::wayback::Guest;
 
 pub mod real;
 
@@ -144,7 +145,23 @@ pub trait Units: Send + Sync {
 #[async_trait]
 pub trait Probes: Send + Sync {
     /// The outer error means that the question could not be asked; the inner one is the answer no.
-    async fn ask(&self, service: &str, gate: &Gate, when: When) -> Result<std::result::Result<(), String>>;
+    async fn ask(&self, service: &str, gate: &Gate, when: When) -> Result<std::result::Result<(), No>>;
+    /// What a program in the service's container prints. The inner error says why it did not end well.
+    async fn run(
+        &self,
+        service: &str,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<std::result::Result<String, No>>;
+}
+
+/// An answer that is no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct No {
+    /// Why, for people.
+    pub why: String,
+    /// Whose trouble that is.
+    pub whose: Scope,
 }
 
 /// What a host lacks.
@@ -169,6 +186,8 @@ pub trait Host: Send + Sync {
     async fn lacking(&self, requires: &Requires) -> Result<Lacking>;
     /// How many guests run.
     fn guests(&self) -> Result<u32>;
+    /// Which guests run, and on what machine types.
+    fn machines(&self) -> Result<Vec<Guest>>;
     /// What was started from what.
     fn running(&self) -> Result<Vec<Running>>;
 }

@@ -25,6 +25,7 @@ fn plan() -> api::Plan {
     ovs.disruption = Disruption::DataplaneAware;
     ovs.reason = "image, files/ovs.conf and the unit".into();
     api::Plan {
+        refused: vec!["QEMU there does not offer machine type pc-8".into()],
         release: common::release(),
         from: Some(Seq(1)),
         to: Seq(2),

@@ -38,6 +38,7 @@ fn valid(name: &str, document: impl serde::Serialize) {
 
 fn plan() -> api::Plan {
     api::Plan {
+        refused: vec!["nova would refuse it".into()],
         release: release(),
         from: Some(Seq(1)),
         to: Seq(2),

@@ -131,6 +131,10 @@ pub struct Plan {
     pub gates: Vec<PlannedGate>,
     /// Length of the probation in seconds.
     pub probation_sec: u32,
+    /// Why it would be refused without `--force`: guests or nova would be worse off. Empty if nothing stands
+    /// against it.
+    #[serde(default)]
+    pub refused: Vec<String>,
     /// Whether the way back stays open.
     pub way_back: WayBack,
     /// What the operator should know before saying yes.

@@ -48,7 +48,8 @@ pub enum Scope {
 pub enum Probe {
     /// The service's unit is active and has not been restarted by systemd.
     Unit,
-    /// A command in the service's container exits with 0.
+    /// A command in the service's container exits with 0. Status 69 (sysexits(3) `EX_UNAVAILABLE`) says that somebody
+    /// else does not answer: that is remote trouble, whatever the gate's scope.
     Exec {
         /// Command with its arguments.
         command: Vec<String>,
@@ -76,6 +77,13 @@ pub enum Probe {
     /// Before the stop: no guest of this libvirt is in danger when its daemon goes. Afterwards: the daemon
     /// knows exactly the guests that run.
     LibvirtGuests,
+    /// The service's process reports to nova's conductor, again and again.
+    NovaHeartbeat {
+        /// Command in the service's container that prints `{"reports": N}`, how often it has reported in all, as the
+        /// conductor knows it. It ends with status 69 (sysexits(3) `EX_UNAVAILABLE`) when the conductor can't be
+        /// asked: that is remote trouble, whatever the gate's scope.
+        command: Vec<String>,
+    },
 }
 
 /// A check with its patience.
@@ -122,7 +130,7 @@ struct GateForm {
     /// Whose trouble a failure is; `local` if absent.
     #[serde(default)]
     scope: Scope,
-    /// For `exec`: command with its arguments.
+    /// For `exec` and `nova-heartbeat`: command with its arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     command: Option<Vec<String>>,
     /// For `unix-socket`: path of the socket.
@@ -150,6 +158,7 @@ enum Kind {
     Http,
     DbusName,
     LibvirtGuests,
+    NovaHeartbeat,
 }
 
 fn one_second() -> u32 {
@@ -172,15 +181,12 @@ impl GateForm {
         let name = self.name.clone();
         Ok(match self.kind {
             Kind::Unit => Probe::Unit,
-            Kind::Exec => {
-                let command = need(&name, "command", self.command.take())?;
-                if !command.first().is_some_and(|c| c.starts_with('/')) {
-                    return Err(format!(
-                        "command of gate {name:?} has to begin with an absolute path"
-                    ));
-                }
-                Probe::Exec { command }
-            }
+            Kind::Exec => Probe::Exec {
+                command: absolute(&name, need(&name, "command", self.command.take())?)?,
+            },
+            Kind::NovaHeartbeat => Probe::NovaHeartbeat {
+                command: absolute(&name, need(&name, "command", self.command.take())?)?,
+            },
             Kind::UnixSocket => Probe::UnixSocket {
                 path: need(&name, "path", self.path.take())?,
             },
@@ -208,6 +214,16 @@ impl GateForm {
         ]
         .into_iter()
         .find_map(|(key, given)| given.then_some(key))
+    }
+}
+
+fn absolute(gate: &str, command: Vec<String>) -> Result<Vec<String>, String> {
+    if command.first().is_some_and(|c| c.starts_with('/')) {
+        Ok(command)
+    } else {
+        Err(format!(
+            "command of gate {gate:?} has to begin with an absolute path"
+        ))
     }
 }
 
@@ -265,6 +281,9 @@ impl From<Gate> for GateForm {
             Probe::Http { url } => (form.kind, form.url) = (Kind::Http, Some(url)),
             Probe::DbusName { bus_name } => (form.kind, form.bus_name) = (Kind::DbusName, Some(bus_name)),
             Probe::LibvirtGuests => form.kind = Kind::LibvirtGuests,
+            Probe::NovaHeartbeat { command } => {
+                (form.kind, form.command) = (Kind::NovaHeartbeat, Some(command));
+            }
         }
         form
     }
@@ -303,6 +322,8 @@ mod tests {
     fn what_is_missing_or_superfluous_is_named() {
         let base = "name = \"g\"\nwhen = [\"probation\"]\n";
         assert!(error(&format!("{base}kind = \"exec\"")).contains("needs command"));
+        assert!(error(&format!("{base}kind = \"nova-heartbeat\"")).contains("needs command"));
+        assert!(error(&format!("{base}kind = \"nova-heartbeat\"\ncommand = [\"x\"]")).contains("absolute"));
         assert!(error(&format!("{base}kind = \"unit\"\npath = \"/x\"")).contains("no use for path"));
         assert!(error(&format!("{base}kind = \"unit\"\ncolour = 1")).contains("colour"));
         assert!(error(&format!("{base}kind = \"magic\"")).contains("magic"));

@@ -3,6 +3,7 @@
 //! Written by the author of a release, signed with it, the same on every node. Values that differ
 //! between nodes are references to parameters, facts and secrets.
 
+mod cell;
 mod content;
 mod files;
 mod gate;
@@ -17,6 +18,7 @@ use node_systemd::ServiceUnit;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use cell::CellProgram;
 pub use content::{Content, Fact, Scalar};
 pub use files::{FileFormat, RenderedFile, SecretFile, SecretValue};
 pub use gate::{Gate, Probe, Scope, When};
@@ -69,6 +71,9 @@ pub struct Definition {
     /// What the host must offer.
     #[serde(default)]
     pub requires: Requires,
+    /// How nova's cell is asked, for the service that is registered in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cell: Option<CellProgram>,
 }
 
 impl Definition {

@@ -58,6 +58,12 @@ impl Definition {
         check_name("image", &self.image)?;
         self.check_files()?;
         self.check_gates()?;
+        if let Some(cell) = &self.cell {
+            check_path(
+                "cell command",
+                Path::new(cell.command.first().map_or("", String::as_str)),
+            )?;
+        }
         for state in &self.state {
             check_path("state", &state.path)?;
         }

@@ -8,6 +8,7 @@ mod activate;
 mod consider;
 mod deadline;
 mod journal;
+mod judged;
 mod maintenance;
 mod observe;
 mod operation;

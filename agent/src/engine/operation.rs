@@ -108,6 +108,10 @@ impl Operation<'_> {
         for warning in engine.check_host(considered, cost.store).await? {
             self.reporter.warn(warning);
         }
+        engine
+            .prospect(considered)
+            .await?
+            .permit(options.force, self.reporter)?;
         let tell = |item: &str, done: u64, total: Option<u64>| {
             self.reporter.tell(EventKind::Progress {
                 item: item.into(),
@@ -173,6 +177,13 @@ impl Operation<'_> {
             Some(seq) => Some(Deployment::load(&self.engine.roots, seq)?),
             None => None,
         };
+        let permitted = match self.engine.prospect_back(present.as_ref(), target).await {
+            Ok(prospect) => prospect.permit(force, self.reporter),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = permitted {
+            return self.failed(e);
+        }
         self.switch(target.seq, present.as_ref(), release, &probation, force)
             .await
     }

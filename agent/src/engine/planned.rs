@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::Engine;
 use super::activate::disruptions;
 use super::consider::Considered;
+use super::judged::Prospect;
 use super::observe::names;
 use crate::api::{Action, Plan, PlannedGate, PlannedService, WayBack};
 use crate::definition::When;
@@ -109,7 +110,9 @@ impl Engine {
         if let Err(e) = self.check_rejected(&considered.release) {
             warnings.push(e.to_string());
         }
-        let notes = self.way_back(considered.present.as_ref())?;
+        let damage = self.way_back(considered.present.as_ref())?;
+        let Prospect { there, back } = self.prospect(considered).await?;
+        warnings.extend(there.notes);
         let used = history::read(&self.roots)?.into_iter().filter_map(|e| e.to);
         Ok(Plan {
             release: considered.release.info.clone(),
@@ -121,9 +124,10 @@ impl Engine {
             gates: planned_gates(considered, &services),
             services,
             probation_sec: considered.probation().window_sec,
+            refused: there.closed,
             way_back: WayBack {
-                open: notes.is_empty() && considered.present.is_some(),
-                notes,
+                open: damage.is_empty() && back.is_open() && considered.present.is_some(),
+                notes: damage.into_iter().chain(back.closed).chain(back.notes).collect(),
             },
             warnings,
         })

@@ -9,7 +9,7 @@ use crate::api::{EventKind, ServiceFailure};
 use crate::definition::{Definition, Gate, Scope, When};
 use crate::deployment::Deployment;
 use crate::error::Result;
-use crate::ports::UnitState;
+use crate::ports::{No, UnitState};
 
 /// Pause between two looks at the units.
 const TICK: Duration = Duration::from_millis(500);
@@ -31,8 +31,19 @@ struct Watched<'a> {
     due: Duration,
     failures: u32,
     passed: bool,
-    /// The last no.
-    why: String,
+    /// The last no, and whose trouble it was.
+    no: No,
+}
+
+impl Watched<'_> {
+    /// Takes a no; whether its attempts are used up now. Somebody else's trouble in between begins the count anew.
+    fn refuse(&mut self, no: &No) -> bool {
+        let same = self.no.whose == no.whose;
+        self.failures = if same { self.failures + 1 } else { 1 };
+        self.passed = false;
+        self.no.clone_from(no);
+        self.failures == self.gate.attempts
+    }
 }
 
 impl Engine {
@@ -54,13 +65,13 @@ impl Engine {
                 answer = self.ports.probes.ask(&definition.name, gate, when).await?;
             }
             tell(reporter, &definition.name, gate, &answer);
-            if let Err(why) = answer
-                && gate.scope == Scope::Local
+            if let Err(No {
+                why,
+                whose: Scope::Local,
+            }) = answer
             {
-                return Ok(Some(
-                    self.failure(&definition.name, format!("gate {:?}: {why}", gate.name))
-                        .await,
-                ));
+                let reason = format!("gate {:?}: {why}", gate.name);
+                return Ok(Some(self.failure(&definition.name, reason).await));
             }
         }
         Ok(None)
@@ -135,18 +146,15 @@ impl Engine {
                 (watched.passed, watched.failures) = (true, 0);
                 Ok(None)
             }
-            Err(why) => {
-                watched.failures += 1;
-                watched.passed = false;
-                watched.why.clone_from(why);
-                if watched.failures != watched.gate.attempts {
+            Err(no) => {
+                if !watched.refuse(no) {
                     return Ok(None);
                 }
                 tell(reporter, watched.service, watched.gate, &answer);
-                match watched.gate.scope {
+                match no.whose {
                     Scope::Remote => Ok(None),
                     Scope::Local => {
-                        let reason = format!("gate {:?}: {why}", watched.gate.name);
+                        let reason = format!("gate {:?}: {}", watched.gate.name, no.why);
                         Ok(Some(self.failure(watched.service, reason).await))
                     }
                 }
@@ -202,37 +210,41 @@ fn probation_gates(deployment: &Deployment, now: Duration) -> Vec<Watched<'_>> {
             due: now,
             failures: 0,
             passed: false,
-            why: "it has not answered yet".to_owned(),
+            no: No {
+                why: "it has not answered yet".to_owned(),
+                whose: gate.scope,
+            },
         })
         .collect()
 }
 
-/// Whether all gates of this scope hold.
+/// Whether no gate's last no is trouble of this scope.
 fn decided(gates: &[Watched<'_>], scope: Scope) -> bool {
-    gates.iter().all(|w| w.passed || w.gate.scope != scope)
+    gates.iter().all(|w| w.passed || w.no.whose != scope)
 }
 
 /// The remote gates that say no, for people.
 fn objections(gates: &[Watched<'_>]) -> String {
-    let says_no = gates
-        .iter()
-        .filter(|w| !w.passed && w.gate.scope == Scope::Remote);
+    let says_no = gates.iter().filter(|w| !w.passed && w.no.whose == Scope::Remote);
     let texts: Vec<String> = says_no
         .map(|w| {
             format!(
                 "gate {:?} of service {} says no: {}",
-                w.gate.name, w.service, w.why
+                w.gate.name, w.service, w.no.why
             )
         })
         .collect();
     texts.join("; ")
 }
 
-fn tell(reporter: &Reporter, service: &str, gate: &Gate, answer: &std::result::Result<(), String>) {
+fn tell(reporter: &Reporter, service: &str, gate: &Gate, answer: &std::result::Result<(), No>) {
     reporter.tell(EventKind::Gate {
         service: service.into(),
         gate: gate.name.clone(),
         passed: answer.is_ok(),
-        message: answer.as_ref().err().cloned().unwrap_or_else(|| "holds".into()),
+        message: answer
+            .as_ref()
+            .err()
+            .map_or_else(|| "holds".into(), |no| no.why.clone()),
     });
 }

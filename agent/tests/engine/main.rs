@@ -6,4 +6,5 @@ mod crash;
 mod node;
 mod probation;
 mod story;
+mod wayback;
 mod world;

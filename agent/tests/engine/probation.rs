@@ -150,6 +150,30 @@ async fn a_queue_that_comes_back_ends_the_hold() {
 }
 
 #[tokio::test]
+async fn a_local_gate_that_meets_remote_trouble_holds_and_leads_nowhere() {
+    let node = Node::on_release_1().await;
+    let before = {
+        let mut script = node.world.script();
+        script.closed_gates.insert("heartbeat".into());
+        script.whose = Some(node_agent::definition::Scope::Remote);
+        script.gates_open_at = Some(script.elapsed + Duration::from_secs(20));
+        script.elapsed
+    };
+    let gate = "[[gates]]\nname = \"heartbeat\"\nkind = \"nova-heartbeat\"\ncommand = [\"/bin/x\"]\nwhen = [\"probation\"]\nattempts = 2\n";
+    node.world.publish(
+        "r:2",
+        release(
+            "2",
+            &[("base", "1", ""), ("net", "1", ""), ("compute", "2", gate)],
+        ),
+    );
+    let outcome = node.upgrade("r:2").await.unwrap();
+    assert_eq!(outcome.kind, OutcomeKind::Done, "{outcome:?}");
+    let took = node.world.script().elapsed - before;
+    assert!((20..23).contains(&took.as_secs()), "{took:?}");
+}
+
+#[tokio::test]
 async fn a_crash_while_the_probation_is_held_open_leads_back() {
     let node = Node::on_release_1().await;
     node.world.publish(

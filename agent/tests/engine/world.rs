@@ -8,16 +8,17 @@ use std::time::Duration;
 use async_trait::async_trait;
 use node_agent::api::{FsckReport, ReleaseInfo, TrustStatus};
 use node_agent::config::Settings;
-use node_agent::definition::{Fact, Gate, Probe, Requires, When};
+use node_agent::definition::{Fact, Gate, Probe, Requires, Scope, When};
 use node_agent::deployment::ImageFacts;
 use node_agent::error::{AgentError, Kind, Result};
 use node_agent::facts::Facts;
 use node_agent::ports::{
-    Changing, Clock, Host, Images, Lacking, Ports, Probes, Progress, PullCost, StoreGc, TrustedRelease,
+    Changing, Clock, Host, Images, Lacking, No, Ports, Probes, Progress, PullCost, StoreGc, TrustedRelease,
     UnitState, Units,
 };
 use node_agent::release::ReleaseDocument;
 use node_agent::root::Roots;
+use node_agent::wayback::Guest;
 use node_images::digest::Digest;
 use node_images::store::Locked;
 use node_runtime::launch::Running;
@@ -52,6 +53,12 @@ pub struct Script {
     pub lacking: Vec<String>,
     /// Guests that run.
     pub guests: u32,
+    /// Machine types of guests that run.
+    pub machines: Vec<Guest>,
+    /// What programs in services answer, by their last argument; the others find nobody.
+    pub answers: BTreeMap<String, String>,
+    /// Whose trouble a closed gate is, where that is not what the gate says.
+    pub whose: Option<Scope>,
     /// Free bytes.
     pub free: u64,
     /// Identity of the boot.
@@ -288,20 +295,42 @@ impl Units for World {
 
 #[async_trait]
 impl Probes for World {
-    async fn ask(&self, service: &str, gate: &Gate, _: When) -> Result<std::result::Result<(), String>> {
+    async fn ask(&self, service: &str, gate: &Gate, _: When) -> Result<std::result::Result<(), No>> {
+        let whose = self.script().whose.unwrap_or(gate.scope);
+        let no = |why: &str| {
+            Ok(Err(No {
+                why: why.into(),
+                whose,
+            }))
+        };
         let closed = {
             let script = self.script();
             let opened = script.gates_open_at.is_some_and(|at| script.elapsed >= at);
             script.closed_gates.contains(&gate.name) && !opened
         };
         if closed {
-            return Ok(Err("it is closed".into()));
+            return no("it is closed");
         }
         let behaviour = self.behaviour(service);
         match &gate.probe {
-            Probe::Exec { .. } if behaviour.as_deref() == Some("deaf") => Ok(Err("no answer".into())),
+            Probe::Exec { .. } if behaviour.as_deref() == Some("deaf") => no("no answer"),
             _ => Ok(Ok(())),
         }
+    }
+
+    async fn run(
+        &self,
+        service: &str,
+        command: &[String],
+        _: Duration,
+    ) -> Result<std::result::Result<String, No>> {
+        let mut script = self.script();
+        let words = command.get(1..).unwrap_or_default().join(" ");
+        script.calls.push(format!("ask {service} {words}"));
+        Ok(script.answers.get(&words).cloned().ok_or(No {
+            why: "no conductor answers".into(),
+            whose: Scope::Remote,
+        }))
     }
 }
 
@@ -335,6 +364,10 @@ impl Host for World {
 
     fn guests(&self) -> Result<u32> {
         Ok(self.script().guests)
+    }
+
+    fn machines(&self) -> Result<Vec<Guest>> {
+        Ok(self.script().machines.clone())
     }
 
     fn running(&self) -> Result<Vec<Running>> {

@@ -296,6 +296,7 @@ fn facts_of(inputs: &Inputs<'_>, tree: &Tree, contents: &File, tar: &Path) -> Re
     };
     Ok(Facts {
         nova_service_version: nova.as_deref().and_then(facts::nova_service_version),
+        nova_oldest_version: nova.as_deref().and_then(facts::nova_oldest_version),
         ovs_schema_version: ovs.as_deref().and_then(facts::ovs_schema_version),
         qemu_machines: machines,
     })

@@ -25,6 +25,7 @@ impl Human for Plan {
             page.gap();
             services(page, &self.services);
             gates(page, self);
+            refused(page, &self.refused);
             way_back(page, &self.way_back);
         }
         for warning in &self.warnings {
@@ -88,6 +89,17 @@ fn gates(page: &mut Page, plan: &Plan) {
         .iter()
         .map(|gate| vec![gate.service.clone(), gate.gate.clone(), gate.when.join(", ")]);
     page.table(&["service", "gate", "when"], rows);
+}
+
+fn refused(page: &mut Page, reasons: &[String]) {
+    if reasons.is_empty() {
+        return;
+    }
+    page.gap();
+    page.field("Upgrade", page.terminal().red("would be refused without --force"));
+    for reason in reasons {
+        page.item(reason);
+    }
 }
 
 fn way_back(page: &mut Page, way_back: &WayBack) {

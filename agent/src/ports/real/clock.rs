@@ -7,6 +7,12 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::ports::Clock;
 
+/// Time since this boot.
+pub(super) fn since_boot() -> Duration {
+    // The one clock that all processes of a boot share and that counts while the host sleeps. Linux always has it.
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
+
 /// The clocks of this host.
 #[derive(Debug)]
 pub(super) struct SystemClock;
@@ -18,8 +24,7 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        // The one clock that all processes of a boot share and that counts while the host sleeps. Linux always has it.
-        clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+        since_boot()
     }
 
     async fn sleep(&self, time: Duration) {

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use crate::error::{AgentError, Result};
 use crate::guests::{self, DaemonUnit, Facts, Guest, Process, Record, Registration};
+use crate::wayback;
 
 /// libvirt's status files.
 const RECORDS: &str = "/run/libvirt/qemu";
@@ -50,6 +51,20 @@ pub(super) fn seen() -> Result<(Vec<Process>, Vec<Record>)> {
 /// The directory can't be listed.
 pub(super) fn count(proc: &Path) -> Result<u32> {
     Ok(u32::try_from(processes(proc)?.len()).unwrap_or(u32::MAX))
+}
+
+/// Names and machine types of them, sorted.
+///
+/// # Errors
+/// As for [`count`].
+pub(super) fn machines(proc: &Path) -> Result<Vec<wayback::Guest>> {
+    let read = |pid: u32| fs::read(proc.join(pid.to_string()).join("cmdline")).ok();
+    let mut guests: Vec<_> = processes(proc)?
+        .iter()
+        .filter_map(|p| Some(wayback::guest_of(p.pid, &read(p.pid)?)))
+        .collect();
+    guests.sort();
+    Ok(guests)
 }
 
 fn processes(proc: &Path) -> Result<Vec<Process>> {
@@ -186,6 +201,15 @@ mod tests {
             fs::write(directory.join("cgroup"), "0::/system.slice/a.service\n").unwrap();
         }
         assert_eq!(count(proc.path()).unwrap(), 2);
+        let shown: Vec<_> = machines(proc.path())
+            .unwrap()
+            .into_iter()
+            .map(|g| (g.name, g.machine))
+            .collect();
+        assert_eq!(
+            shown,
+            [("a".to_owned(), Some("pc".to_owned())), ("b".to_owned(), None)]
+        );
         let found = super::processes(proc.path()).unwrap();
         assert_eq!(found[0].to_string(), "guest a (pid 20)");
         assert_eq!(found[0].place, guests::Place::Service("a.service".into()));

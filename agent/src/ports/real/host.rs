@@ -14,6 +14,7 @@ use crate::error::{AgentError, Result};
 use crate::facts::{self, Facts};
 use crate::ports::{Host, Lacking};
 use crate::root::Roots;
+use crate::wayback::Guest;
 
 /// This host.
 #[derive(Debug)]
@@ -86,6 +87,10 @@ impl Host for ThisHost {
 
     fn guests(&self) -> Result<u32> {
         guests::count(Path::new("/proc"))
+    }
+
+    fn machines(&self) -> Result<Vec<Guest>> {
+        guests::machines(Path::new("/proc"))
     }
 
     fn running(&self) -> Result<Vec<Running>> {

@@ -1,9 +1,11 @@
 //! Asking gates.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io;
 use std::process::{Output, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use node_systemd::render::NODE_RUN;
@@ -11,18 +13,24 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 
-use super::guests;
-use crate::definition::{Gate, Probe, When};
+use super::{clock, guests};
+use crate::definition::{Gate, Probe, Scope, When};
 use crate::error::{AgentError, Kind, Result};
 use crate::guests::{DaemonUnit, agree, may_stop};
-use crate::ports::{Probes, Units};
+use crate::ports::{No, Probes, Units};
+use crate::pulse::{self, Pulse, Reports};
 use crate::root::Roots;
 
 /// Asks gates on this host.
 pub(super) struct Prober {
     roots: Roots,
     units: Arc<dyn Units>,
+    /// What was seen of the services that report to somebody, by name.
+    pulses: Mutex<BTreeMap<String, Pulse>>,
 }
+
+/// Exit code of a program that says that somebody else does not answer, sysexits(3) `EX_UNAVAILABLE`.
+const UNAVAILABLE: i32 = 69;
 
 /// The answer of a probe.
 type Answer = std::result::Result<(), String>;
@@ -32,11 +40,12 @@ impl Prober {
         Prober {
             roots: roots.clone(),
             units,
+            pulses: Mutex::default(),
         }
     }
 
-    async fn once(&self, service: &str, probe: &Probe, when: When) -> Result<Answer> {
-        Ok(match probe {
+    async fn once(&self, service: &str, gate: &Gate, when: When) -> Result<std::result::Result<(), No>> {
+        let answer = match &gate.probe {
             Probe::Unit => {
                 let state = self.units.state(&format!("{service}.service")).await?;
                 if state.active {
@@ -45,7 +54,8 @@ impl Prober {
                     Err(format!("its unit is not active ({})", state.result))
                 }
             }
-            Probe::Exec { command } => self.exec(service, command).await?,
+            Probe::Exec { command } => return self.exec(service, gate, command).await,
+            Probe::NovaHeartbeat { command } => return self.heartbeat(service, gate, command).await,
             Probe::UnixSocket { path } => UnixStream::connect(path)
                 .await
                 .map(drop)
@@ -60,21 +70,72 @@ impl Prober {
                 When::PreStop | When::PreStart => self.guests_are_safe(service).await?,
                 When::PostStart | When::Probation => self.guests_are_known(service).await?,
             },
-        })
+        };
+        Ok(answer.map_err(|why| No {
+            why,
+            whose: gate.scope,
+        }))
     }
 
-    /// Runs a command inside the service; its last words are the reason.
-    async fn exec(&self, service: &str, command: &[String]) -> Result<Answer> {
+    /// Asks the conductor how often the service has reported, and compares with what it said before.
+    async fn heartbeat(
+        &self,
+        service: &str,
+        gate: &Gate,
+        command: &[String],
+    ) -> Result<std::result::Result<(), No>> {
+        let local = |why: String| No {
+            why,
+            whose: gate.scope,
+        };
+        let Some(process) = self.units.state(&format!("{service}.service")).await?.main_pid else {
+            return Ok(Err(local("it has no process".into())));
+        };
+        let text = match self.said(service, command).await? {
+            Ok(text) => text,
+            Err(no) => return Ok(Err(no)),
+        };
+        let Ok(Reports { reports }) = serde_json::from_str(&text) else {
+            return Ok(Err(local(format!("{text:?} is not an answer"))));
+        };
+        let mut pulses = self.pulses.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = pulses.get(service).copied();
+        let (pulse, answer) = pulse::look(before, process, reports, clock::since_boot());
+        pulses.insert(service.to_owned(), pulse);
+        Ok(answer.map_err(local))
+    }
+
+    /// Runs a command inside the service.
+    async fn exec(
+        &self,
+        service: &str,
+        gate: &Gate,
+        command: &[String],
+    ) -> Result<std::result::Result<(), No>> {
+        let answer = self.said(service, command).await?;
+        Ok(answer.map(drop).map_err(|no| match no.whose {
+            Scope::Remote => no,
+            Scope::Local => No {
+                whose: gate.scope,
+                ..no
+            },
+        }))
+    }
+
+    /// What a command inside the service prints; its last words are the reason when it does not end well.
+    async fn said(&self, service: &str, command: &[String]) -> Result<std::result::Result<String, No>> {
         let output = self.run_inside(service, command).await?;
         if output.status.success() {
-            return Ok(Ok(()));
+            return Ok(Ok(String::from_utf8_lossy(&output.stdout).into_owned()));
         }
         let program = command.first().map_or("", String::as_str);
-        Ok(Err(format!(
-            "{program} ended with {}: {}",
-            output.status,
-            last_words(&output)
-        )))
+        Ok(Err(No {
+            why: format!("{program} ended with {}: {}", output.status, last_words(&output)),
+            whose: match output.status.code() {
+                Some(UNAVAILABLE) => Scope::Remote,
+                Some(_) | None => Scope::Local,
+            },
+        }))
     }
 
     async fn run_inside(&self, service: &str, command: &[impl AsRef<OsStr>]) -> Result<Output> {
@@ -128,12 +189,38 @@ fn last_words(output: &Output) -> String {
 
 #[async_trait]
 impl Probes for Prober {
-    async fn ask(&self, service: &str, gate: &Gate, when: When) -> Result<Answer> {
-        match tokio::time::timeout(gate.timeout, self.once(service, &gate.probe, when)).await {
+    async fn ask(&self, service: &str, gate: &Gate, when: When) -> Result<std::result::Result<(), No>> {
+        match tokio::time::timeout(gate.timeout, self.once(service, gate, when)).await {
             Ok(answer) => answer,
-            Err(_) => Ok(Err(format!("no answer within {} ms", gate.timeout.as_millis()))),
+            Err(_) => Ok(Err(No {
+                why: silence(gate.timeout),
+                whose: match gate.probe {
+                    // Whom it asks is not on this node.
+                    Probe::NovaHeartbeat { .. } => Scope::Remote,
+                    _ => gate.scope,
+                },
+            })),
         }
     }
+
+    async fn run(
+        &self,
+        service: &str,
+        command: &[String],
+        timeout: Duration,
+    ) -> Result<std::result::Result<String, No>> {
+        match tokio::time::timeout(timeout, self.said(service, command)).await {
+            Ok(answer) => answer,
+            Err(_) => Ok(Err(No {
+                why: silence(timeout),
+                whose: Scope::Remote,
+            })),
+        }
+    }
+}
+
+fn silence(timeout: Duration) -> String {
+    format!("no answer within {} ms", timeout.as_millis())
 }
 
 /// A GET of HTTP/1.0: all that a health check needs, without following anything anywhere.

@@ -1,0 +1,14 @@
+//! Whether a move can be made, and whether the way back stays open after it. Pure.
+//!
+//! What an image offers stands in its labels ([`Offer`]); what runs is found at the edge: the machine types of the
+//! guests ([`Guest`]) and the service versions of nova's cell ([`Cell`]).
+
+mod cell;
+mod guest;
+mod judge;
+mod offer;
+
+pub use cell::{Cell, CellView};
+pub use guest::{Guest, guest_of};
+pub use judge::{Judgement, Move, afterwards, judge};
+pub use offer::{LIBVIRTD, LabelError, NOVA_COMPUTE, OVSDB_SERVER, Offer, SchemaVersion};
