@@ -1,0 +1,245 @@
+//! A node on a kernel of its own: real components installed, power cuts, reboots, and what only such a kernel has.
+//! Needs root, and `make stage` before it. `NODECTL_E2E_KIND=vm` runs it in QEMU instead of user-mode-linux.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use node_agent::api::Status;
+use node_tests::hypervisor::{self, SERVICES};
+use node_tests::node::{Kind, Name, Node};
+use node_tests::nodectl::{self, main_process};
+use node_tests::story::Story;
+use node_tests::{paths, teardown};
+
+const STATE: &str = "/var/lib/nodectl";
+
+#[test]
+fn a_node_on_its_own_kernel_outlives_cuts() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test boots machines: run it as root"
+    );
+    let stage = stage();
+    assert!(
+        stage.join("usr/bin/nodectl").exists(),
+        "{} has no usr/bin/nodectl: run `make stage` first",
+        stage.display()
+    );
+    paths::choose_instance("nodectl-kernel");
+    teardown::everything().expect("what an earlier run left can be removed");
+    let mut story = Story::begin(&format!("a node on its own kernel ({})", kind()));
+    let told = tell(&mut story, &stage);
+    story.end();
+    if told.is_ok() || std::env::var_os("NODECTL_KEEP").is_none() {
+        teardown::everything().expect("everything can be removed");
+    }
+    told.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+fn tell(story: &mut Story, stage: &Path) -> Result<()> {
+    let publisher = story.step("images are in the registry", |progress| {
+        hypervisor::publisher(stage, progress)
+    })?;
+    let release = story.step("a release is in the registry", |_| publisher.publish_release(1))?;
+    let name = Name::parse("k1")?;
+    let node = story.step("a node boots on its own kernel", |_| {
+        hypervisor::boot(&name, kind(), stage, &publisher)
+    })?;
+    story.show(&node.run(["systemd-analyze", "time"])?);
+    story.step("its kernel is its own, and its commands are as in a box", |_| {
+        own_kernel(&node)?;
+        commands(&node)
+    })?;
+    let said = story.step("nodectl upgrade, on the empty node", |progress| {
+        hypervisor::upgrade(&node, &release, progress)
+    })?;
+    story.show(&said);
+    story.step("the real components see a real kernel", |_| {
+        serves(&node)?;
+        machined(&node)?;
+        dataplane(&node)?;
+        limits(&node)
+    })?;
+    let deployment = deployment(&node)?;
+    story.step("a power cut leads back to the same deployment", |_| {
+        node.write("/root/synced", "synced")?;
+        node.run(["sync"])?;
+        node.cut()?;
+        node.boot()?;
+        ensure!(
+            node.run(["cat", "/root/synced"])? == "synced",
+            "what was synced is lost"
+        );
+        same(&node, &deployment)
+    })?;
+    story.step("so does a reboot", |_| {
+        let before = node.run(["cat", "/proc/sys/kernel/random/boot_id"])?;
+        node.reboot()?;
+        let after = node.run(["cat", "/proc/sys/kernel/random/boot_id"])?;
+        ensure!(before != after, "it is the same boot");
+        same(&node, &deployment)
+    })?;
+    story.step("nodectl fsck finds nothing after all of it", |_| {
+        nodectl::on(&node, &["fsck"])?.expect(0).map(drop)
+    })?;
+    story.step("the node is switched off, and on", |_| {
+        node.power_off()?;
+        ensure!(!node.running()?, "it runs");
+        let off = node
+            .run(["true"])
+            .err()
+            .context("a command runs on a node that is off")?;
+        ensure!(off.to_string().contains("is off"), "{off:#}");
+        node.boot()?;
+        same(&node, &deployment)
+    })
+}
+
+fn own_kernel(node: &Node) -> Result<()> {
+    let state = node.attempt(["systemctl", "is-system-running"])?;
+    let failed = node.run(["systemctl", "--failed", "--no-legend", "--plain"])?;
+    ensure!(state.status.success(), "units failed at boot: {failed}");
+    let mounts = node.run(["cat", "/proc/self/mounts"])?;
+    let cgroups: Vec<&str> = mounts.lines().filter(|line| line.contains(" cgroup")).collect();
+    ensure!(
+        cgroups.len() == 1 && cgroups[0].starts_with("cgroup2 /sys/fs/cgroup cgroup2 "),
+        "cgroup v2 is not alone: {cgroups:?}"
+    );
+    let controllers = node.run(["cat", "/sys/fs/cgroup/cgroup.controllers"])?;
+    for controller in ["cpu", "io", "memory", "pids"] {
+        ensure!(
+            controllers.split_whitespace().any(|one| one == controller),
+            "no controller {controller}: {controllers}"
+        );
+    }
+    let release = node.run(["uname", "-r"])?;
+    let host = std::fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    ensure!(release != host, "it runs on the host's kernel {host}");
+    Ok(())
+}
+
+/// Exit codes, both streams, bytes that are no text, much output, nothing to read.
+fn commands(node: &Node) -> Result<()> {
+    let said = node.attempt(["sh", "-c", "echo out; echo err >&2; exit 7"])?;
+    ensure!(
+        said.status.code() == Some(7) && said.stdout == b"out\n" && said.stderr == b"err\n",
+        "{said:?}"
+    );
+    let killed = node.attempt(["sh", "-c", "kill -9 $$"])?;
+    ensure!(killed.status.code() == Some(137), "{killed:?}");
+    ensure!(
+        node.attempt(["cat"])?.stdout.is_empty(),
+        "there is something to read"
+    );
+    let much: Vec<u8> = (0..3_000_000_u32).map(|n| (n % 251) as u8).collect();
+    node.write("/root/deep/er/it's much", &much)?;
+    let back = node.attempt(["cat", "/root/deep/er/it's much"])?;
+    ensure!(back.stdout == much, "{} bytes came back", back.stdout.len());
+    node.start("test-sleeper", ["sleep", "1000"])?;
+    node.run(["systemctl", "is-active", "test-sleeper"]).map(drop)
+}
+
+/// All services are up, and nodectl says the node is healthy.
+fn serves(node: &Node) -> Result<()> {
+    for service in SERVICES {
+        main_process(node, service)?;
+    }
+    let status: Status = nodectl::json(node, &["status"])?;
+    ensure!(status.healthy, "{status:?}");
+    Ok(())
+}
+
+fn machined(node: &Node) -> Result<()> {
+    node.run([
+        "busctl",
+        "call",
+        "org.freedesktop.machine1",
+        "/org/freedesktop/machine1",
+        "org.freedesktop.machine1.Manager",
+        "ListMachines",
+    ])
+    .map(drop)
+}
+
+/// A bridge of the kernel's datapath, made through the database.
+fn dataplane(node: &Node) -> Result<()> {
+    let vsctl = ["nodectl", "exec", "ovs-vswitchd", "--", "ovs-vsctl"];
+    node.run(vsctl.iter().chain(&["--may-exist", "add-br", "br-test"]))?;
+    let modules = node.run(["cat", "/proc/modules"])?;
+    ensure!(
+        modules.lines().any(|line| line.starts_with("openvswitch ")),
+        "the kernel's module is not loaded"
+    );
+    let kind = node.run(["ip", "-details", "link", "show", "br-test"])?;
+    ensure!(
+        kind.contains("openvswitch"),
+        "br-test is not of the kernel: {kind}"
+    );
+    Ok(())
+}
+
+/// What a definition asks for is what a process has; a box refuses part of it.
+fn limits(node: &Node) -> Result<()> {
+    for (service, nofile) in [
+        ("libvirtd", "524288"),
+        ("ovs-vswitchd", "65536"),
+        ("virtlogd", "65536"),
+    ] {
+        let pid = main_process(node, service)?;
+        let limits = node.run(["cat", &format!("/proc/{pid}/limits")])?;
+        let open = limits.lines().find(|line| line.starts_with("Max open files"));
+        ensure!(
+            open.is_some_and(|line| line.contains(nofile)),
+            "{service} has {open:?}"
+        );
+    }
+    let pid = main_process(node, "virtlogd")?;
+    let score = node.run(["cat", &format!("/proc/{pid}/oom_score_adj")])?;
+    ensure!(score.trim() == "-900", "virtlogd has oom_score_adj {score}");
+    Ok(())
+}
+
+/// What `current` names, and the files of its definition by their digests.
+fn deployment(node: &Node) -> Result<BTreeMap<String, String>> {
+    let current = node.run(["readlink", &format!("{STATE}/current")])?;
+    let sums = node.run([
+        "sh",
+        "-c",
+        &format!("cd {STATE}/current/ && find . -type f -exec sha256sum {{}} +"),
+    ])?;
+    let mut files: BTreeMap<String, String> = sums
+        .lines()
+        .filter_map(|line| line.split_once("  "))
+        .map(|(sum, file)| (file.to_owned(), sum.to_owned()))
+        .collect();
+    files.insert("current".to_owned(), current);
+    Ok(files)
+}
+
+/// The boot has led to that deployment, whole and healthy, with the kernel's datapath as it was.
+fn same(node: &Node, before: &BTreeMap<String, String>) -> Result<()> {
+    node.attempt(["systemctl", "is-system-running", "--wait"])?;
+    serves(node)?;
+    ensure!(*before == deployment(node)?, "the deployment is another");
+    machined(node)?;
+    let bridges = ["nodectl", "exec", "ovs-vswitchd", "--", "ovs-vsctl", "list-br"];
+    let bridges = node.run(bridges)?;
+    ensure!(bridges.trim() == "br-test", "bridges: {bridges}");
+    limits(node)
+}
+
+fn kind() -> Kind {
+    match std::env::var("NODECTL_E2E_KIND").as_deref() {
+        Ok("vm") => Kind::Vm,
+        Ok("uml") | Err(_) => Kind::Uml,
+        Ok(other) => panic!("NODECTL_E2E_KIND is {other:?}, neither uml nor vm"),
+    }
+}
+
+fn stage() -> PathBuf {
+    std::env::var_os("NODECTL_STAGE").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage"),
+        PathBuf::from,
+    )
+}
