@@ -14,8 +14,9 @@ use node_agent::definition::{Gate, Requires, When};
 use node_agent::error::{AgentError, Result};
 use node_agent::facts::Facts;
 use node_agent::ports::real::{self, Stage};
-use node_agent::ports::{Clock, Host, Lacking, Ports, Probes, UnitState, Units};
+use node_agent::ports::{Clock, Host, Lacking, No, Ports, Probes, UnitState, Units};
 use node_agent::root::Roots;
+use node_agent::wayback::Guest;
 use node_runtime::launch::Running;
 use serde::{Deserialize, Serialize};
 
@@ -225,8 +226,12 @@ impl Units for Played {
 
 #[async_trait]
 impl Probes for Played {
-    async fn ask(&self, _: &str, _: &Gate, _: When) -> Result<std::result::Result<(), String>> {
+    async fn ask(&self, _: &str, _: &Gate, _: When) -> Result<std::result::Result<(), No>> {
         Ok(Ok(()))
+    }
+
+    async fn run(&self, _: &str, _: &[String], _: Duration) -> Result<std::result::Result<String, No>> {
+        Ok(Ok(String::new()))
     }
 }
 
@@ -251,6 +256,10 @@ impl Host for Played {
 
     fn guests(&self) -> Result<u32> {
         Ok(0)
+    }
+
+    fn machines(&self) -> Result<Vec<Guest>> {
+        Ok(Vec::new())
     }
 
     fn running(&self) -> Result<Vec<Running>> {
