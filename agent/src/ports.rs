@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use node_images::digest::Digest;
-use node_images::store::Locked;
+use node_images::store::{Holders, Locked};
 use node_runtime::launch::Running;
 
 use crate::api::{FsckReport, ReleaseInfo, TrustStatus};
@@ -77,8 +77,8 @@ pub trait Images: Send + Sync {
     ) -> Result<()>;
     /// An image of the store; `None` if it is not there, whole.
     fn facts(&self, manifest: &Digest) -> Result<Option<ImageFacts>>;
-    /// Images that living processes have mounted.
-    fn in_use(&self) -> Result<BTreeSet<Digest>>;
+    /// Images that living processes have mounted, and these processes.
+    fn in_use(&self) -> Result<Holders>;
     /// Removes what neither `keep` nor a living process needs.
     async fn gc(&self, lock: &Locked, keep: &BTreeSet<Digest>, dry_run: bool) -> Result<StoreGc>;
     /// Checks the store, and repairs it if the lock is given.
@@ -184,10 +184,12 @@ pub trait Host: Send + Sync {
     fn free_space(&self, path: &std::path::Path) -> Result<u64>;
     /// Which of these requirements it does not meet.
     async fn lacking(&self, requires: &Requires) -> Result<Lacking>;
-    /// How many guests run.
-    fn guests(&self) -> Result<u32>;
+    /// The guests that run, for people.
+    fn guests(&self) -> Result<Vec<String>>;
     /// Which guests run, and on what machine types.
     fn machines(&self) -> Result<Vec<Guest>>;
+    /// What these processes are, for people, guests first. Those that ended meanwhile are left out.
+    fn processes(&self, pids: &BTreeSet<u32>) -> Vec<String>;
     /// What was started from what.
     fn running(&self) -> Result<Vec<Running>>;
 }

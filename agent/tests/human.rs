@@ -51,6 +51,14 @@ fn plan() -> api::Plan {
     }
 }
 
+fn in_use(byte: &str, current: bool) -> api::ImageInUse {
+    api::ImageInUse {
+        image: format!("sha256:{}", byte.repeat(32)),
+        current,
+        by: vec!["guest web-1 (pid 812)".into(), "libvirtd (pid 700)".into()],
+    }
+}
+
 #[test]
 fn plan_of_an_upgrade() {
     insta::assert_snapshot!(text(&plan()));
@@ -93,6 +101,7 @@ fn status_of_a_node_in_the_middle_of_it() {
         digest_wanted: "cd".repeat(32),
         up_to_date: false,
         pending: false,
+        waits_for: vec![],
         since: None,
         restarts: 5,
         image: format!("sha256:{}", "12".repeat(32)),
@@ -113,7 +122,9 @@ fn status_of_a_node_in_the_middle_of_it() {
         format!("sha256:{}", "99".repeat(32)),
         "nova-compute exits".to_owned(),
     )]);
-    status.in_use_trees = vec![format!("sha256:{}", "77".repeat(32))];
+    status.in_use_trees = vec![in_use("77", false), in_use("ef", true)];
+    status.services[0].pending = true;
+    status.services[0].waits_for = vec!["guest web-1 (pid 812)".into()];
     status.trust.signatures_required = false;
     insta::assert_snapshot!(text(&status));
 }
@@ -172,7 +183,7 @@ fn reports_of_maintenance() {
         dry_run: true,
         deployments: vec![Seq(3)],
         images: vec![],
-        kept_in_use: vec![format!("sha256:{}", "77".repeat(32))],
+        kept_in_use: vec![in_use("77", false)],
         objects: 12,
         bytes: 34_567,
     };

@@ -377,6 +377,109 @@ fn more_links_than_an_inode_can_have() {
     setup.assert_clean();
 }
 
+/// A process in a mount namespace of its own, as a guest's is; it ends when this is dropped.
+struct Holder(std::process::Child);
+
+impl Holder {
+    /// Does what the shell script says, with these as $0 and so on, and stays.
+    fn new(script: &str, arguments: &[&Path]) -> Self {
+        let stay = format!("{script} && echo up && read _");
+        Self::start(
+            std::process::Command::new("unshare").args([
+                "--mount",
+                "--propagation=private",
+                "sh",
+                "-c",
+                &stay,
+            ]),
+            arguments,
+        )
+    }
+
+    /// The same in perl, which can change its root and stay.
+    fn perl(script: &str, arguments: &[&Path]) -> Self {
+        let stay = format!("$|=1; {script}; print \"up\\n\"; <STDIN>");
+        Self::start(
+            std::process::Command::new("unshare").args([
+                "--mount",
+                "--propagation=private",
+                "perl",
+                "-e",
+                &stay,
+            ]),
+            arguments,
+        )
+    }
+
+    fn start(command: &mut std::process::Command, arguments: &[&Path]) -> Self {
+        let mut child = command
+            .args(arguments)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("this test needs unshare(1)");
+        let mut up = [0; 3];
+        child.stdout.take().unwrap().read_exact(&mut up).unwrap();
+        Self(child)
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_tree_is_in_use_however_it_is_mounted() {
+    let setup = Setup::new();
+    let image = setup.pull(&[base()]);
+    let tree = setup.tree(&image);
+    let (usr, mount) = (tree.join("usr"), setup.dir.path().join("mnt"));
+    let skeleton = setup.dir.path().join("skeleton");
+    fs::create_dir(&mount).unwrap();
+    fs::create_dir_all(skeleton.join("old")).unwrap();
+    let overlay = "mount -t overlay none -o ro,lowerdir=\"$2:$0\" \"$1\"";
+    let pivoted = format!("{overlay} && cd \"$1\" && pivot_root . old");
+    let bind = "system('mount', '--bind', $ARGV[0], $ARGV[1]) == 0 or die";
+    let chroot = format!("{bind}; chroot(\"$ARGV[1]/usr\") or die; chdir '/'");
+    let both: [&Path; 2] = [&tree, &mount];
+    let three: [&Path; 3] = [&tree, &mount, &skeleton];
+    let holders = [
+        (
+            "a directory of it",
+            Holder::new("mount --bind \"$0\" \"$1\"", &[&usr, &mount]),
+        ),
+        ("below an overlay", Holder::new(overlay, &three)),
+        ("the root of all", Holder::new(&pivoted, &three)),
+        (
+            "above the root of the one process that has it",
+            Holder::perl(&chroot, &both),
+        ),
+    ];
+    let mut pids: BTreeSet<u32> = holders.iter().map(|(_, holder)| holder.pid()).collect();
+    assert_eq!(
+        setup.store.roots_in_use().unwrap(),
+        [(image, pids.clone())].into()
+    );
+    for (what, holder) in holders {
+        pids.remove(&holder.pid());
+        drop(holder);
+        let found = setup.store.roots_in_use().unwrap();
+        assert_eq!(
+            found.get(&image).cloned().unwrap_or_default(),
+            pids,
+            "after {what}"
+        );
+    }
+    assert_eq!(setup.store.roots_in_use().unwrap(), Default::default());
+}
+
 #[test]
 fn gc_keeps_what_is_asked_for_and_what_is_mounted() {
     let setup = Setup::new();
@@ -388,31 +491,15 @@ fn gc_keeps_what_is_asked_for_and_what_is_mounted() {
     ];
     let mountpoint = setup.dir.path().join("mnt");
     fs::create_dir(&mountpoint).unwrap();
-    // In a mount namespace of another process, as a container's is.
-    let mut holder = std::process::Command::new("unshare")
-        .args([
-            "--mount",
-            "--propagation=private",
-            "sh",
-            "-c",
-            "mount --bind \"$0\" \"$1\" && echo up && read _",
-        ])
-        .arg(setup.tree(&c))
-        .arg(&mountpoint)
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("this test needs unshare(1)");
-    let mut up = [0; 3];
-    holder.stdout.take().unwrap().read_exact(&mut up).unwrap();
-    assert_eq!(setup.store.roots_in_use().unwrap(), BTreeSet::from([c]));
+    let holder = Holder::new("mount --bind \"$0\" \"$1\"", &[&setup.tree(&c), &mountpoint]);
+    let found = setup.store.roots_in_use().unwrap();
+    assert_eq!(found, [(c, BTreeSet::from([holder.pid()]))].into());
     let report = setup.store.gc(&setup.lock, &BTreeSet::from([b]), false).unwrap();
     assert_eq!(report.images, BTreeSet::from([a]));
     assert_eq!(report.in_use, BTreeSet::from([c]));
     assert_eq!((report.layers, report.objects), (0, 0));
     setup.assert_clean();
-    drop(holder.stdin.take());
-    holder.wait().unwrap();
+    drop(holder);
     let report = setup.store.gc(&setup.lock, &BTreeSet::from([b]), false).unwrap();
     assert_eq!(
         (report.images, report.layers, report.objects),

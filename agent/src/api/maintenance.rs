@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::ReleaseInfo;
+use super::{ImageInUse, ReleaseInfo};
 use crate::deployment::Seq;
 
 /// One deployment on this node.
@@ -31,8 +31,8 @@ pub struct GcReport {
     pub deployments: Vec<Seq>,
     /// Images removed, `sha256:…`.
     pub images: Vec<String>,
-    /// Images that only living processes keep, `sha256:…`.
-    pub kept_in_use: Vec<String>,
+    /// Images that only living processes keep.
+    pub kept_in_use: Vec<ImageInUse>,
     /// Objects removed.
     pub objects: u64,
     /// Bytes given back.

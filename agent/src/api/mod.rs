@@ -16,4 +16,4 @@ pub use maintenance::{
 };
 pub use outcome::{Outcome, OutcomeKind, ServiceFailure};
 pub use plan::{Action, Disruption, Plan, PlannedGate, PlannedService, ReleaseInfo, WayBack};
-pub use status::{ServiceState, ServiceStatus, Status, TransactionStatus, TrustStatus};
+pub use status::{ImageInUse, ServiceState, ServiceStatus, Status, TransactionStatus, TrustStatus};

@@ -57,6 +57,8 @@ pub struct ServiceStatus {
     pub up_to_date: bool,
     /// Whether its update waits until no guest needs it.
     pub pending: bool,
+    /// The guests that it waits for, for people.
+    pub waits_for: Vec<String>,
     /// Since when it is in this state, RFC 3339; absent when systemd does not say.
     pub since: Option<String>,
     /// How often systemd restarted it by itself.
@@ -96,6 +98,17 @@ pub struct TrustStatus {
     pub warnings: Vec<String>,
 }
 
+/// An image that living processes have mounted; garbage collection leaves it alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImageInUse {
+    /// The image, `sha256:…`.
+    pub image: String,
+    /// Whether the current deployment uses it as well.
+    pub current: bool,
+    /// These processes, for people: guests by their names.
+    pub by: Vec<String>,
+}
+
 /// What the node runs now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
@@ -115,8 +128,8 @@ pub struct Status {
     pub pinned: BTreeMap<Seq, String>,
     /// Releases that failed here, by digest, with the reason.
     pub rejected: BTreeMap<String, String>,
-    /// Images that living processes still have mounted, `sha256:…`.
-    pub in_use_trees: Vec<String>,
+    /// Images that living processes still have mounted.
+    pub in_use_trees: Vec<ImageInUse>,
     /// How strictly this node checks what it is given.
     pub trust: TrustStatus,
     /// What stands in the way of the next operation, for people: a configuration that can't be read.

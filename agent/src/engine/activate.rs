@@ -253,12 +253,16 @@ impl Engine {
         }
         let leaving = leaving.map(disruptions).unwrap_or_default();
         let guests = self.guests(force)?;
-        Ok(plan::actions(&order, &wanted, &leaving, &observed, guests))
+        Ok(plan::actions(&order, &wanted, &leaving, &observed, &guests))
     }
 
     /// Guests that an operation has to spare.
-    pub(super) fn guests(&self, force: bool) -> Result<u32> {
-        if force { Ok(0) } else { self.ports.host.guests() }
+    pub(super) fn guests(&self, force: bool) -> Result<Vec<String>> {
+        if force {
+            Ok(Vec::new())
+        } else {
+            self.ports.host.guests()
+        }
     }
 
     /// A failure with the last lines of the unit's journal.

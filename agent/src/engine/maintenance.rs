@@ -67,12 +67,13 @@ impl Engine {
         }
         let store = self.ports.images.gc(&lock, &images_of(&keep), dry_run).await?;
         let needed = images_of(&keep);
-        let in_use = self.ports.images.in_use()?;
+        let mut in_use = self.in_use(&needed)?;
+        in_use.retain(|image| !image.current);
         Ok(GcReport {
             dry_run,
             deployments: drop,
             images: store.images.iter().map(ToString::to_string).collect(),
-            kept_in_use: in_use.difference(&needed).map(ToString::to_string).collect(),
+            kept_in_use: in_use,
             objects: store.objects,
             bytes: store.bytes,
         })

@@ -21,7 +21,7 @@ use crate::deployment::{Deployment, Reason, Seq, stage};
 use crate::error::{AgentError, Kind, Result};
 use crate::machine::{Effect, Event, Move, State, next};
 use crate::release::Probation;
-use crate::{config, history, rejected};
+use crate::{config, history, plan, rejected};
 
 /// An operation under way, before its transaction is armed.
 pub(super) struct Operation<'a> {
@@ -264,13 +264,15 @@ impl Operation<'_> {
     /// A service that leaves can't be left alone: its unit goes.
     fn spare_guests(&self, planned: &[PlannedService], force: bool) -> Result<()> {
         let guests = self.engine.guests(force)?;
-        let needed = planned
-            .iter()
-            .find(|p| p.action == Action::Retire && p.disruption == Disruption::WhenDrained);
+        let needed = planned.iter().find(|p| {
+            let by_guests = matches!(p.disruption, Disruption::WhenDrained | Disruption::GuestAware);
+            p.action == Action::Retire && by_guests
+        });
         match needed {
-            Some(service) if guests > 0 => Err(AgentError::vetoed(format!(
-                "service {} is not in the new set, and guests need it: {guests}",
-                service.name
+            Some(service) if !guests.is_empty() => Err(AgentError::vetoed(format!(
+                "service {} is not in the new set, and is needed by {}",
+                service.name,
+                plan::some_of(&guests)
             ))
             .hint("move the guests away; --force stops it all the same")),
             Some(_) | None => Ok(()),

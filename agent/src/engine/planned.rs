@@ -42,7 +42,7 @@ impl Engine {
             &wanted,
             &leaving,
             &observed,
-            guests,
+            &guests,
         ))
     }
 

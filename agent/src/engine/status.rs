@@ -1,11 +1,17 @@
 //! What the node runs, without the lock.
 
+use std::collections::BTreeSet;
+
+use node_images::digest::Digest;
+
 use super::Engine;
 use super::activate::shown_order;
+use super::consider::images_of;
 use super::journal::Transaction;
 use super::observe::{Seen, names};
 use crate::api::{
-    DeploymentEntry, Disruption, HistoryEntry, ServiceState, ServiceStatus, Status, TransactionStatus,
+    DeploymentEntry, Disruption, HistoryEntry, ImageInUse, ServiceState, ServiceStatus, Status,
+    TransactionStatus,
 };
 use crate::config;
 use crate::deployment::{Deployment, current, list};
@@ -49,17 +55,22 @@ impl Engine {
             deployments: self.deployments()?,
             pinned: pins::all(&self.roots)?,
             rejected: rejected::all(&self.roots)?,
-            in_use_trees: self
-                .ports
-                .images
-                .in_use()?
-                .iter()
-                .map(ToString::to_string)
-                .collect(),
+            in_use_trees: self.in_use(&images_of(present.as_slice()))?,
             trust: self.ports.images.trust(),
             warnings: self.configuration_trouble(),
             healthy,
         })
+    }
+
+    /// Images that living processes have mounted; `needed` are those that there is another reason to keep.
+    pub(super) fn in_use(&self, needed: &BTreeSet<Digest>) -> Result<Vec<ImageInUse>> {
+        let in_use = self.ports.images.in_use()?;
+        let one = |(image, processes): (&Digest, &BTreeSet<u32>)| ImageInUse {
+            image: image.to_string(),
+            current: needed.contains(image),
+            by: self.ports.host.processes(processes),
+        };
+        Ok(in_use.iter().map(one).collect())
     }
 
     /// A configuration that can't be read keeps nobody from seeing what runs.
@@ -73,6 +84,7 @@ impl Engine {
 
     async fn services_of(&self, deployment: &Deployment) -> Result<Vec<ServiceStatus>> {
         let seen = self.look(&names([deployment])).await?;
+        let guests = self.guests(false)?;
         let status = |name: String| {
             let wanted = deployment.document.services.get(&name)?;
             let seen = seen.get(&name).cloned().unwrap_or_default();
@@ -80,6 +92,9 @@ impl Engine {
             let waits = definition.is_some_and(|d| d.disruption == Disruption::WhenDrained);
             let mut status = service_status(name, wanted.digest.clone(), wanted.manifest.to_string(), seen);
             status.pending = waits && !status.up_to_date && status.state == ServiceState::Running;
+            if status.pending {
+                status.waits_for.clone_from(&guests);
+            }
             Some(status)
         };
         Ok(shown_order(deployment).into_iter().filter_map(status).collect())
@@ -129,6 +144,7 @@ fn service_status(name: String, digest_wanted: String, image: String, seen: Seen
         pid: seen.unit.main_pid,
         up_to_date: seen.digest.as_deref() == Some(digest_wanted.as_str()),
         pending: false,
+        waits_for: Vec::new(),
         digest_running: seen.digest,
         digest_wanted,
         since,

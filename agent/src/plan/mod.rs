@@ -39,7 +39,7 @@ pub fn actions(
     wanted: &BTreeMap<String, Wanted>,
     leaving: &[(String, Disruption)],
     observed: &BTreeMap<String, Observed>,
-    guests: u32,
+    guests: &[String],
 ) -> Vec<PlannedService> {
     let idle = Observed::default();
     let state = |name: &str| observed.get(name).unwrap_or(&idle);
@@ -69,17 +69,27 @@ pub fn actions(
     planned
 }
 
-fn action(wanted: &Wanted, observed: &Observed, guests: u32) -> (Action, String) {
+fn action(wanted: &Wanted, observed: &Observed, guests: &[String]) -> (Action, String) {
     let same = observed.digest.as_deref() == Some(wanted.digest.as_str());
     match (observed.up, observed.ready, same) {
         (false, _, _) => (Action::Start, "not running".into()),
         (true, true, true) => (Action::Keep, "unchanged".into()),
         (true, false, true) => (Action::Restart, "not ready".into()),
-        (true, true, false) if wanted.disruption == Disruption::WhenDrained && guests > 0 => (
+        (true, true, false) if wanted.disruption == Disruption::WhenDrained && !guests.is_empty() => (
             Action::Pending,
-            format!("{}; guests that need it: {guests}", wanted.reason),
+            format!("{}; needed by {}", wanted.reason, some_of(guests)),
         ),
         (true, _, false) => (Action::Restart, wanted.reason.clone()),
+    }
+}
+
+/// The first few, and how many more.
+pub fn some_of(names: &[String]) -> String {
+    const TOLD: usize = 3;
+    let told = names[..names.len().min(TOLD)].join(", ");
+    match names.len().saturating_sub(TOLD) {
+        0 => told,
+        more => format!("{told} and {more} more"),
     }
 }
 
@@ -119,6 +129,10 @@ pub fn reason(
 mod tests {
     use super::*;
 
+    fn guests(count: u32) -> Vec<String> {
+        (1..=count).map(|n| format!("guest {n}")).collect()
+    }
+
     fn observed(up: bool, ready: bool, digest: Option<&str>) -> Observed {
         Observed {
             up,
@@ -144,7 +158,7 @@ mod tests {
             (observed(true, true, None), Action::Restart),
         ];
         for (state, expected) in table {
-            assert_eq!(action(&wanted, &state, 3).0, expected, "{state:?}");
+            assert_eq!(action(&wanted, &state, &guests(3)).0, expected, "{state:?}");
         }
     }
 
@@ -163,13 +177,18 @@ mod tests {
             (observed(true, false, Some("e")), 2, Action::Restart),
             (observed(false, false, None), 2, Action::Start),
         ];
-        for (state, guests, expected) in table {
-            assert_eq!(
-                action(&wanted, &state, guests).0,
-                expected,
-                "{state:?}, {guests} guests"
-            );
+        for (state, count, expected) in table {
+            let (done, reason) = action(&wanted, &state, &guests(count));
+            assert_eq!(done, expected, "{state:?}, {count} guests");
+            let says = reason.contains("image; needed by guest 1, guest 2");
+            assert_eq!(says, expected == Action::Pending, "{reason}");
         }
+    }
+
+    #[test]
+    fn a_hundred_guests_do_not_fill_the_screen() {
+        assert_eq!(some_of(&guests(3)), "guest 1, guest 2, guest 3");
+        assert_eq!(some_of(&guests(100)), "guest 1, guest 2, guest 3 and 97 more");
     }
 
     #[test]
@@ -179,7 +198,7 @@ mod tests {
             ("b".to_owned(), Disruption::None),
         ];
         let states = [("a".to_owned(), observed(true, true, None))].into();
-        let planned = actions(&[], &BTreeMap::new(), &leaving, &states, 0);
+        let planned = actions(&[], &BTreeMap::new(), &leaving, &states, &[]);
         assert_eq!(planned.len(), 1);
         assert_eq!(
             (planned[0].name.as_str(), planned[0].action),

@@ -131,6 +131,7 @@ pub fn status() -> api::Status {
             digest_wanted: "cd".repeat(32),
             up_to_date: true,
             pending: false,
+            waits_for: vec![],
             since: Some("2026-11-21T08:00:00Z".into()),
             restarts: 0,
             image: format!("sha256:{}", "ef".repeat(32)),

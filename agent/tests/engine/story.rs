@@ -270,7 +270,7 @@ async fn what_guests_need_changes_when_they_are_gone() {
     let plan = node.engine().plan(Some("r:2")).await.unwrap();
     assert_eq!(plan.services[0].action, Action::Pending);
     assert!(
-        plan.services[0].reason.contains("guests"),
+        plan.services[0].reason.contains("needed by guest 1, guest 2"),
         "{}",
         plan.services[0].reason
     );

@@ -20,7 +20,7 @@ use node_agent::release::ReleaseDocument;
 use node_agent::root::Roots;
 use node_agent::wayback::Guest;
 use node_images::digest::Digest;
-use node_images::store::Locked;
+use node_images::store::{Holders, Locked};
 use node_runtime::launch::Running;
 
 /// A unit as the played systemd has it.
@@ -59,6 +59,8 @@ pub struct Script {
     pub answers: BTreeMap<String, String>,
     /// Whose trouble a closed gate is, where that is not what the gate says.
     pub whose: Option<Scope>,
+    /// Images that processes have mounted.
+    pub holders: Holders,
     /// Free bytes.
     pub free: u64,
     /// Identity of the boot.
@@ -362,8 +364,13 @@ impl Host for World {
         })
     }
 
-    fn guests(&self) -> Result<u32> {
-        Ok(self.script().guests)
+    fn guests(&self) -> Result<Vec<String>> {
+        let count = self.script().guests;
+        Ok((1..=count).map(|n| format!("guest {n}")).collect())
+    }
+
+    fn processes(&self, pids: &BTreeSet<u32>) -> Vec<String> {
+        pids.iter().map(|pid| format!("process {pid}")).collect()
     }
 
     fn machines(&self) -> Result<Vec<Guest>> {
@@ -476,8 +483,8 @@ impl Images for World {
         }))
     }
 
-    fn in_use(&self) -> Result<BTreeSet<Digest>> {
-        Ok(BTreeSet::new())
+    fn in_use(&self) -> Result<Holders> {
+        Ok(self.script().holders.clone())
     }
 
     async fn gc(&self, _: &Locked, keep: &BTreeSet<Digest>, dry_run: bool) -> Result<StoreGc> {

@@ -50,7 +50,7 @@ impl Store {
     /// A mount table, a kept record or a kept layer cannot be read: nothing was removed then. A removal
     /// failed: what was not removed is garbage still, and the next run takes it.
     pub fn gc(&self, _lock: &Locked, keep: &BTreeSet<Digest>, dry_run: bool) -> Result<GcReport, StoreError> {
-        let used = self.roots_in_use()?;
+        let used: BTreeSet<Digest> = self.roots_in_use()?.into_keys().collect();
         let garbage = self.find_garbage(&keep.union(&used).copied().collect())?;
         let mut report = GcReport {
             images: garbage.images.clone(),

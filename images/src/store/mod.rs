@@ -30,6 +30,7 @@ pub use fsck::{Fault, Finding, FsckOptions, FsckReport};
 pub use gc::GcReport;
 pub use ingest::{Ingest, LayerSummary};
 pub use lock::Locked;
+pub use mounts::Holders;
 pub use object::ObjectId;
 pub use record::{ImageRecord, LayerRef, NewImage, Verification};
 pub use repair::{Fetch, RepairReport};

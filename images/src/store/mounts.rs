@@ -1,49 +1,128 @@
-//! Which trees living processes have mounted, from /proc/*/mountinfo (proc(5)).
+//! Which trees living processes have mounted, from mount tables (proc_pid_mountinfo(5)).
 //!
 //! A guest keeps the mount namespace of the libvirt that started it, and with it that tree, for as long as
 //! it runs. What is named here in doubt is kept: the fields are searched, not matched to one store.
+//!
+//! /proc/PID/mountinfo shows only what is below the root of that process: that of a process in a chroot hides the tree
+//! it runs from. So each mount namespace is entered, and its table read from its own root; where that is not permitted,
+//! the tables of all its threads have to do.
 
-use std::collections::BTreeSet;
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::unistd::fchdir;
 
 use super::{Store, documents};
 use crate::digest::Digest;
 use crate::error::StoreError;
 
+/// The processes that have a tree mounted, by image.
+pub type Holders = BTreeMap<Digest, BTreeSet<u32>>;
+
+/// A mount namespace.
+#[derive(Debug, Default)]
+struct Namespace {
+    /// Ways to it, one for each thread in it.
+    threads: Vec<PathBuf>,
+    processes: BTreeSet<u32>,
+}
+
 impl Store {
-    /// Images of this store whose trees any living process still has mounted, in any mount namespace.
+    /// Images of this store whose trees any living process still has mounted, in any mount namespace, and these
+    /// processes.
     ///
     /// # Errors
     /// A mount table cannot be read; garbage collection must then not go on.
-    pub fn roots_in_use(&self) -> Result<BTreeSet<Digest>, StoreError> {
-        let mut roots = mounted_trees(Path::new("/proc"))?;
+    pub fn roots_in_use(&self) -> Result<Holders, StoreError> {
+        let mut holders = holders(Path::new("/proc"), read_table)?;
         let here: BTreeSet<_> = documents::digests_in(&self.layout.trees())?.into_iter().collect();
-        roots.retain(|root| here.contains(root));
-        Ok(roots)
+        holders.retain(|image, _| here.contains(image));
+        Ok(holders)
     }
 }
 
-fn mounted_trees(proc: &Path) -> Result<BTreeSet<Digest>, StoreError> {
-    let mut seen = BTreeSet::new();
-    let mut roots = BTreeSet::new();
-    for process in numbered(proc)? {
-        for thread in numbered(&process.join("task"))? {
-            // Most threads share a mount namespace; one that cannot be told apart is read.
-            let namespace = fs::read_link(thread.join("ns/mnt"));
-            if namespace.is_ok_and(|namespace| !seen.insert(namespace)) {
-                continue;
-            }
-            let path = thread.join("mountinfo");
-            match fs::read(&path) {
-                Ok(table) => trees_in(&String::from_utf8_lossy(&table), &mut roots),
-                Err(e) if is_gone(&e) => {}
-                Err(e) => return Err(StoreError::io("read", &path)(e)),
-            }
+fn holders(proc: &Path, read: fn(&Path) -> io::Result<Vec<u8>>) -> Result<Holders, StoreError> {
+    let mut holders = Holders::new();
+    for namespace in namespaces(proc)?.values() {
+        for image in trees_of(namespace, read)? {
+            holders.entry(image).or_default().extend(&namespace.processes);
         }
     }
-    Ok(roots)
+    Ok(holders)
+}
+
+/// The trees that are mounted in a namespace; none if everybody in it is gone.
+fn trees_of(
+    namespace: &Namespace,
+    read: fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<BTreeSet<Digest>, StoreError> {
+    for thread in &namespace.threads {
+        match read(thread) {
+            Ok(table) => return Ok(trees_in(&table)),
+            Err(e) if is_gone(&e) => {}
+            Err(e) if e.kind() == io::ErrorKind::PermissionDenied => return trees_seen(namespace),
+            Err(e) => return Err(StoreError::io("read the mount table of", thread)(e)),
+        }
+    }
+    Ok(BTreeSet::new())
+}
+
+/// The trees that the threads of a namespace see.
+fn trees_seen(namespace: &Namespace) -> Result<BTreeSet<Digest>, StoreError> {
+    let mut trees = BTreeSet::new();
+    for thread in &namespace.threads {
+        let path = thread.join("mountinfo");
+        match fs::read(&path) {
+            Ok(table) => trees.extend(trees_in(&table)),
+            Err(e) if is_gone(&e) => {}
+            Err(e) => return Err(StoreError::io("read", &path)(e)),
+        }
+    }
+    Ok(trees)
+}
+
+fn namespaces(proc: &Path) -> Result<BTreeMap<PathBuf, Namespace>, StoreError> {
+    let mut found: BTreeMap<PathBuf, Namespace> = BTreeMap::new();
+    for process in numbered(proc)? {
+        let pid = process
+            .file_name()
+            .and_then(|name| name.to_str()?.parse::<u32>().ok());
+        for thread in numbered(&process.join("task"))? {
+            let name = match fs::read_link(thread.join("ns/mnt")) {
+                Ok(name) => name,
+                Err(e) if is_gone(&e) => continue,
+                // It can't be told apart: it counts as one of its own.
+                Err(e) if e.kind() == io::ErrorKind::PermissionDenied => thread.clone(),
+                Err(e) => return Err(StoreError::io("find the mount namespace of", &thread)(e)),
+            };
+            let namespace = found.entry(name).or_default();
+            namespace.threads.push(thread);
+            namespace.processes.extend(pid);
+        }
+    }
+    Ok(found)
+}
+
+/// Reads the mount table that a process at the root of a thread's mount namespace would see. setns(2) needs a thread
+/// whose root and working directory are its own; they are changed with the namespace and go with the thread.
+fn read_table(thread: &Path) -> io::Result<Vec<u8>> {
+    let namespace = File::open(thread.join("ns/mnt"))?;
+    let proc = File::open("/proc")?;
+    let inside = move || -> io::Result<Vec<u8>> {
+        unshare(CloneFlags::CLONE_FS)?;
+        setns(&namespace, CloneFlags::CLONE_NEWNS)?;
+        // The namespace need not have a proc file system of its own.
+        fchdir(proc.as_raw_fd())?;
+        fs::read("thread-self/mountinfo")
+    };
+    let table = std::thread::spawn(inside).join();
+    let table = table.unwrap_or_else(|_| Err(io::Error::other("the thread that reads it panicked")));
+    // Whoever was found is still there: what fails now is no end of a process.
+    table.map_err(|e| if is_gone(&e) { io::Error::other(e) } else { e })
 }
 
 /// The entries of a directory of /proc whose names are numbers; none if the process is gone.
@@ -71,13 +150,13 @@ fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || raw == Some(nix::libc::ESRCH) || raw == Some(nix::libc::EINVAL)
 }
 
-/// Collects what follows `trees/` in the root of a bind mount or the layers of an overlay.
-fn trees_in(table: &str, roots: &mut BTreeSet<Digest>) {
-    for after in table.split("/trees/").skip(1) {
-        if let Some(digest) = after.get(..64).and_then(|hex| Digest::from_hex(hex).ok()) {
-            roots.insert(digest);
-        }
-    }
+/// What follows `trees/` in the root of a bind mount or the layers of an overlay.
+fn trees_in(table: &[u8]) -> BTreeSet<Digest> {
+    let table = String::from_utf8_lossy(table);
+    let named = table.split("/trees/").skip(1);
+    named
+        .filter_map(|after| Digest::from_hex(after.get(..64)?).ok())
+        .collect()
 }
 
 #[cfg(test)]
@@ -96,22 +175,53 @@ mod tests {
             b.hex(),
             c.hex()
         );
-        let mut roots = BTreeSet::new();
-        trees_in(&table, &mut roots);
-        assert_eq!(roots, BTreeSet::from([a, b, c]));
+        assert_eq!(trees_in(table.as_bytes()), BTreeSet::from([a, b, c]));
+    }
+
+    fn thread(proc: &Path, process: &str, thread: &str, namespace: &str, table: Option<&str>) {
+        let directory = proc.join(process).join("task").join(thread);
+        fs::create_dir_all(directory.join("ns")).unwrap();
+        std::os::unix::fs::symlink(namespace, directory.join("ns/mnt")).unwrap();
+        if let Some(table) = table {
+            fs::write(directory.join("mountinfo"), table).unwrap();
+        }
     }
 
     #[test]
-    fn every_namespace_counts_and_dead_processes_do_not() {
+    fn every_namespace_counts_once_and_is_read_through_whoever_lives() {
         let dir = tempfile::tempdir().unwrap();
-        let digest = Digest::of(b"x");
-        let task = dir.path().join("7/task/8");
-        fs::create_dir_all(&task).unwrap();
-        fs::create_dir_all(dir.path().join("9/task/9")).unwrap();
-        fs::create_dir_all(dir.path().join("10")).unwrap();
+        let [a, b] = ["a", "b"].map(|s| Digest::of(s.as_bytes()));
+        let line = |digest: Digest| format!("1 1 1:1 /store/trees/{} / ro - ext4 d ro\n", digest.hex());
+        thread(dir.path(), "7", "7", "mnt:[1]", Some(&line(a)));
+        thread(dir.path(), "7", "8", "mnt:[2]", Some(&line(b)));
+        // The first in a namespace has ended meanwhile, or never was whole.
+        thread(dir.path(), "5", "5", "mnt:[1]", None);
+        thread(dir.path(), "9", "9", "mnt:[3]", None);
+        fs::create_dir_all(dir.path().join("10/task/10")).unwrap();
+        fs::create_dir_all(dir.path().join("11")).unwrap();
         fs::create_dir_all(dir.path().join("sys/task")).unwrap();
-        let line = format!("1 1 1:1 /store/trees/{} / ro - ext4 d ro\n", digest.hex());
-        fs::write(task.join("mountinfo"), line).unwrap();
-        assert_eq!(mounted_trees(dir.path()).unwrap(), BTreeSet::from([digest]));
+        let found = holders(dir.path(), |thread| fs::read(thread.join("mountinfo"))).unwrap();
+        let expected = [(a, BTreeSet::from([5, 7])), (b, BTreeSet::from([7]))];
+        assert_eq!(found, Holders::from(expected));
+    }
+
+    #[test]
+    fn where_entering_is_not_permitted_all_that_is_seen_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let [a, b] = ["a", "b"].map(|s| Digest::of(s.as_bytes()));
+        let line = |digest: Digest| format!("1 1 1:1 /store/trees/{} / ro - ext4 d ro\n", digest.hex());
+        thread(dir.path(), "7", "7", "mnt:[1]", Some(&line(a)));
+        thread(dir.path(), "8", "8", "mnt:[1]", Some(&line(b)));
+        thread(dir.path(), "9", "9", "mnt:[1]", None);
+        let found = holders(dir.path(), |_| Err(io::ErrorKind::PermissionDenied.into())).unwrap();
+        assert_eq!(found.into_keys().collect::<BTreeSet<_>>(), BTreeSet::from([a, b]));
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_read_stops_everything() {
+        let dir = tempfile::tempdir().unwrap();
+        thread(dir.path(), "7", "7", "mnt:[1]", Some(""));
+        let error = holders(dir.path(), |_| Err(io::ErrorKind::OutOfMemory.into())).unwrap_err();
+        assert!(error.to_string().contains("7/task/7"), "{error}");
     }
 }

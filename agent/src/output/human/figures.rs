@@ -3,7 +3,8 @@
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, Unit};
 
-use crate::api::ReleaseInfo;
+use crate::api::{ImageInUse, ReleaseInfo};
+use crate::plan::some_of;
 
 const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
 
@@ -26,6 +27,16 @@ pub(super) fn bytes(count: u64) -> String {
     } else {
         format!("{}.{} {name}", tenths / 10, tenths % 10)
     }
+}
+
+/// `image 77aa…: still used by guest g1 (pid 20)`
+pub(super) fn still_used(image: &ImageInUse) -> String {
+    let by = if image.by.is_empty() {
+        "a process that has just ended".to_owned()
+    } else {
+        some_of(&image.by)
+    };
+    format!("image {}: still used by {by}", short(&image.image))
 }
 
 /// `850 ms`, `12.3 s`, `4 min 05 s`.

@@ -1,7 +1,7 @@
 //! What gc, fsck and doctor found.
 
 use super::Human;
-use super::figures::{bytes, short};
+use super::figures::{bytes, short, still_used};
 use crate::api::{CheckResult, DoctorReport, FsckFinding, FsckReport, GcReport};
 use crate::output::{Page, Terminal};
 
@@ -22,10 +22,7 @@ impl Human for GcReport {
             page.item(format!("image {}", short(image)));
         }
         for image in &self.kept_in_use {
-            page.item(format!(
-                "kept image {}: a living process still runs from it",
-                short(image)
-            ));
+            page.item(format!("kept {}", still_used(image)));
         }
     }
 }

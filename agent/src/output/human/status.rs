@@ -1,9 +1,10 @@
 //! What the node runs now.
 
 use super::Human;
-use super::figures::{release, short, time};
+use super::figures::{release, short, still_used, time};
 use crate::api::{ServiceState, ServiceStatus, Status, TransactionStatus};
 use crate::output::{Page, Terminal};
+use crate::plan::some_of;
 
 impl Human for Status {
     fn human(&self, page: &mut Page) {
@@ -65,12 +66,16 @@ fn kept(page: &mut Page, status: &Status) {
     for (digest, reason) in &status.rejected {
         page.field("Rejected", format!("{}: {reason}", short(digest)));
     }
-    if !status.in_use_trees.is_empty() {
-        let images: Vec<_> = status.in_use_trees.iter().map(|digest| short(digest)).collect();
-        page.field(
-            "In use",
-            format!("images of living processes: {}", images.join(" ")),
+    for image in status.in_use_trees.iter().filter(|image| !image.current) {
+        page.field("Kept", still_used(image));
+    }
+    for service in status.services.iter().filter(|service| service.pending) {
+        let text = format!(
+            "the update of {} waits until no guest needs it; now it is needed by {}",
+            service.name,
+            some_of(&service.waits_for)
         );
+        page.field("Pending", page.terminal().yellow(text));
     }
 }
 

@@ -1,6 +1,7 @@
 //! Guests on this host: its QEMU processes, whoever started them and in whatever namespaces, and what libvirt and
 //! machined say about them.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -45,18 +46,33 @@ pub(super) fn seen() -> Result<(Vec<Process>, Vec<Record>)> {
     Ok((processes(Path::new("/proc"))?, records(Path::new(RECORDS))?.0))
 }
 
-/// Counts them in a mounted proc_pid(5).
+/// Names of all QEMU processes in a mounted proc_pid(5).
 ///
 /// # Errors
 /// The directory can't be listed.
-pub(super) fn count(proc: &Path) -> Result<u32> {
-    Ok(u32::try_from(processes(proc)?.len()).unwrap_or(u32::MAX))
+pub(super) fn names(proc: &Path) -> Result<Vec<String>> {
+    Ok(processes(proc)?.iter().map(Process::to_string).collect())
+}
+
+/// What these processes are, guests first.
+pub(super) fn describe(proc: &Path, pids: &BTreeSet<u32>) -> Vec<String> {
+    let (mut guests, mut others) = (Vec::new(), Vec::new());
+    for pid in pids {
+        let path = proc.join(pid.to_string());
+        if let Some(guest) = process(*pid, &path) {
+            guests.push(guest.to_string());
+        } else if let Ok(name) = fs::read_to_string(path.join("comm")) {
+            others.push(format!("{} (pid {pid})", name.trim()));
+        }
+    }
+    guests.append(&mut others);
+    guests
 }
 
 /// Names and machine types of them, sorted.
 ///
 /// # Errors
-/// As for [`count`].
+/// As for [`names`].
 pub(super) fn machines(proc: &Path) -> Result<Vec<wayback::Guest>> {
     let read = |pid: u32| fs::read(proc.join(pid.to_string()).join("cmdline")).ok();
     let mut guests: Vec<_> = processes(proc)?
@@ -200,7 +216,11 @@ mod tests {
             fs::write(directory.join("cmdline"), command_line).unwrap();
             fs::write(directory.join("cgroup"), "0::/system.slice/a.service\n").unwrap();
         }
-        assert_eq!(count(proc.path()).unwrap(), 2);
+        let guests = ["guest a (pid 20)", "guest b (pid 21)"];
+        assert_eq!(names(proc.path()).unwrap(), guests);
+        fs::write(proc.path().join("1/comm"), "systemd\n").unwrap();
+        let all = describe(proc.path(), &BTreeSet::from([1, 20, 99]));
+        assert_eq!(all, ["guest a (pid 20)", "systemd (pid 1)"]);
         let shown: Vec<_> = machines(proc.path())
             .unwrap()
             .into_iter()
@@ -211,7 +231,6 @@ mod tests {
             [("a".to_owned(), Some("pc".to_owned())), ("b".to_owned(), None)]
         );
         let found = super::processes(proc.path()).unwrap();
-        assert_eq!(found[0].to_string(), "guest a (pid 20)");
         assert_eq!(found[0].place, guests::Place::Service("a.service".into()));
     }
 

@@ -1,5 +1,6 @@
 //! This host.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -85,8 +86,12 @@ impl Host for ThisHost {
         Ok(lacking)
     }
 
-    fn guests(&self) -> Result<u32> {
-        guests::count(Path::new("/proc"))
+    fn guests(&self) -> Result<Vec<String>> {
+        guests::names(Path::new("/proc"))
+    }
+
+    fn processes(&self, pids: &BTreeSet<u32>) -> Vec<String> {
+        guests::describe(Path::new("/proc"), pids)
     }
 
     fn machines(&self) -> Result<Vec<Guest>> {

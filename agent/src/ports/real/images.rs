@@ -13,7 +13,7 @@ use node_images::progress::Event;
 use node_images::pull::{self, ImageRequest, PullOptions, PullReport};
 use node_images::reference::Reference;
 use node_images::source::Sources;
-use node_images::store::{FsckOptions, Locked, Store, Verification};
+use node_images::store::{FsckOptions, Holders, Locked, Store, Verification};
 use node_images::verify::{Authority, Requirement, Trust, verify};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -274,9 +274,9 @@ impl Images for StoreAndRegistries {
         }))
     }
 
-    fn in_use(&self) -> Result<BTreeSet<Digest>> {
+    fn in_use(&self) -> Result<Holders> {
         let Some(store) = self.store_if_there()? else {
-            return Ok(BTreeSet::new());
+            return Ok(Holders::new());
         };
         store
             .roots_in_use()
