@@ -18,6 +18,7 @@ use crate::config::Settings;
 use crate::definition::{Definition, SecretFile};
 use crate::error::{AgentError, Result};
 use crate::facts::Facts;
+use crate::release::SeccompProfiles;
 use crate::render;
 use crate::root::Roots;
 
@@ -36,7 +37,7 @@ pub struct ImageFacts {
     pub group: String,
 }
 
-/// What rendering needs to know about the node; the same for all services.
+/// What rendering needs to know about the node and the release; the same for all services.
 #[derive(Debug, Clone, Copy)]
 pub struct NodeInputs<'a> {
     /// Where everything is.
@@ -47,6 +48,8 @@ pub struct NodeInputs<'a> {
     pub parameters: &'a BTreeMap<String, Value>,
     /// What the node knows about itself.
     pub facts: &'a Facts,
+    /// System call filters of the release.
+    pub profiles: &'a SeccompProfiles,
 }
 
 /// One service, ready to be written.
@@ -75,7 +78,7 @@ pub fn render_service(
     let mut bundle = Bundle::default();
     let accounts = Accounts::parse(&image.passwd, &image.group);
     let files = render_files(definition, &accounts, node, &mut bundle)?;
-    let seccomp = add_seccomp(definition, &mut bundle)?;
+    let seccomp = add_seccomp(definition, node.profiles, &mut bundle)?;
     let resolved = Resolved {
         service: name,
         container: &definition.container,
@@ -189,17 +192,20 @@ fn bundle_path(index: usize, target: &Path) -> String {
 }
 
 /// Compiles the system call filter; whether there is one.
-fn add_seccomp(definition: &Definition, bundle: &mut Bundle) -> Result<bool> {
+fn add_seccomp(definition: &Definition, profiles: &SeccompProfiles, bundle: &mut Bundle) -> Result<bool> {
     let name = &definition.name;
-    let profile = match &definition.container.seccomp {
+    let filter = match &definition.container.seccomp {
         Seccomp::Unconfined { .. } => return Ok(false),
-        Seccomp::Default => seccomp::DEFAULT_PROFILE,
-        Seccomp::Profile { name: profile } => {
-            let text = format!("service {name}: seccomp profile {profile} is not in the release");
-            return Err(AgentError::config(text));
-        }
+        Seccomp::Default => seccomp::compile(seccomp::DEFAULT_PROFILE),
+        Seccomp::Profile { name: profile } => profiles
+            .get(profile)
+            .ok_or_else(|| {
+                let text = format!("service {name}: seccomp profile {profile} is not in the release");
+                AgentError::config(text)
+            })?
+            .compile(),
     };
-    let filter = seccomp::compile(profile).map_err(|e| {
+    let filter = filter.map_err(|e| {
         AgentError::other(format!("can't compile the seccomp filter of service {name}")).because(e)
     })?;
     bundle

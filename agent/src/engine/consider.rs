@@ -187,6 +187,7 @@ impl Engine {
             settings: &considered.settings,
             parameters: &considered.parameters,
             facts: &facts,
+            profiles: &considered.release.document.seccomp_profiles,
         };
         render_service(definition, image, &inputs)
     }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::choice::Choice;
 use super::document::{FORMAT, ImageBinding, Probation, ReleaseDocument, ReleaseRequires};
+use super::profiles;
 use crate::definition::Definition;
 use crate::error::{AgentError, Result};
 use crate::parameters::ParameterSpec;
@@ -32,6 +33,10 @@ pub struct ReleaseDefinition {
     /// Parameters by name.
     #[serde(default)]
     pub parameters: BTreeMap<String, ParameterSpec>,
+    /// System call filters by the name that service definitions use: files in the format of the OCI runtime
+    /// specification (config-linux.md, seccomp), relative to this file.
+    #[serde(default)]
+    pub seccomp_profiles: BTreeMap<String, PathBuf>,
     /// How a new deployment is watched.
     #[serde(default)]
     pub probation: Probation,
@@ -102,6 +107,7 @@ impl ReleaseDefinition {
             services,
             choices: self.choices.clone(),
             parameters: self.parameters.clone(),
+            seccomp_profiles: profiles::load(base, &self.seccomp_profiles)?,
             probation: self.probation.clone(),
             requires: self.requires.clone(),
         };
@@ -177,6 +183,16 @@ mod tests {
         let mut broken = definition.clone();
         broken.requires.agent = Some("999.0.0".into());
         assert!(error(&broken).contains("needs nodectl 999.0.0"));
+
+        let mut broken = definition.clone();
+        broken.seccomp_profiles.clear();
+        assert!(error(&broken).contains("seccomp profile virtualisation of service libvirtd is not in"));
+
+        let mut broken = definition.clone();
+        broken
+            .seccomp_profiles
+            .insert("bad".into(), "compute.toml".into());
+        assert!(error(&broken).contains("seccomp profile bad, "));
 
         let mut broken = definition;
         broken.services.push("../services/missing.toml".into());

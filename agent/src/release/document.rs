@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use node_images::digest::Digest;
+use node_runtime::seccomp::CompileError;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::choice::{self, Choice};
+use super::profiles::{self, SeccompProfiles};
 use crate::definition::{Definition, DefinitionError};
 use crate::parameters::ParameterSpec;
 
@@ -36,6 +38,9 @@ pub struct ReleaseDocument {
     /// Parameters by name.
     #[serde(default)]
     pub parameters: BTreeMap<String, ParameterSpec>,
+    /// System call filters by the name that service definitions use.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub seccomp_profiles: SeccompProfiles,
     /// How long and how a new deployment is watched.
     #[serde(default)]
     pub probation: Probation,
@@ -116,6 +121,15 @@ pub enum ReleaseError {
         #[source]
         source: DefinitionError,
     },
+    /// One of its system call filters is wrong.
+    #[error("seccomp profile {profile}")]
+    Seccomp {
+        /// Its name.
+        profile: String,
+        /// What is wrong.
+        #[source]
+        source: CompileError,
+    },
     /// Anything that does not fit together.
     #[error("{0}")]
     Mismatch(String),
@@ -165,6 +179,7 @@ impl ReleaseDocument {
         if let Some(text) = choice::contradiction(&self.choices, &self.services) {
             return Err(ReleaseError::Mismatch(text));
         }
+        profiles::check(&self.seccomp_profiles, &self.services)?;
         for (name, spec) in &self.parameters {
             match &spec.default {
                 Some(value) if !spec.kind.accepts(value) => {

@@ -4,9 +4,11 @@ mod build;
 mod choice;
 mod document;
 pub mod locate;
+mod profiles;
 
 pub use build::{ImageSource, ReleaseDefinition};
 pub use choice::{Choice, SelectionError, Wanted, select};
 pub use document::{
     FORMAT, ImageBinding, MEDIA_TYPE, Probation, ReleaseDocument, ReleaseError, ReleaseRequires,
 };
+pub use profiles::{SeccompProfile, SeccompProfiles};

@@ -72,6 +72,7 @@ pub fn release(version: &str, services: &[(&str, &str, &str)]) -> ReleaseDocumen
         services: BTreeMap::new(),
         choices: BTreeMap::new(),
         parameters: BTreeMap::new(),
+        seccomp_profiles: BTreeMap::new(),
         probation: Probation {
             window_sec: 5,
             tries: 3,
