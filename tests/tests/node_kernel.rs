@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use node_agent::api::Status;
+use node_tests::guests::{self, Guest, virsh, vsctl};
 use node_tests::hypervisor::{self, SERVICES};
 use node_tests::node::{Kind, Name, Node};
 use node_tests::nodectl::{self, main_process};
@@ -13,6 +14,8 @@ use node_tests::story::Story;
 use node_tests::{paths, teardown};
 
 const STATE: &str = "/var/lib/nodectl";
+
+const BRIDGE: &str = "br-test";
 
 #[test]
 fn a_node_on_its_own_kernel_outlives_cuts() {
@@ -60,6 +63,9 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
         machined(&node)?;
         dataplane(&node)?;
         limits(&node)
+    })?;
+    story.step("a guest has a port on the bridge and a scope of its own", |_| {
+        guest_lives(&node)
     })?;
     let deployment = deployment(&node)?;
     story.step("a power cut leads back to the same deployment", |_| {
@@ -164,8 +170,7 @@ fn machined(node: &Node) -> Result<()> {
 
 /// A bridge of the kernel's datapath, made through the database.
 fn dataplane(node: &Node) -> Result<()> {
-    let vsctl = ["nodectl", "exec", "ovs-vswitchd", "--", "ovs-vsctl"];
-    node.run(vsctl.iter().chain(&["--may-exist", "add-br", "br-test"]))?;
+    vsctl(node, &["--may-exist", "add-br", BRIDGE])?;
     let modules = node.run(["cat", "/proc/modules"])?;
     ensure!(
         modules.lines().any(|line| line.starts_with("openvswitch ")),
@@ -200,6 +205,32 @@ fn limits(node: &Node) -> Result<()> {
     Ok(())
 }
 
+/// A guest beats, sees what is plugged into it, and is neither libvirt's child nor in libvirt's cgroup.
+fn guest_lives(node: &Node) -> Result<()> {
+    let guest = Guest::start(node, "g1", Some(BRIDGE))?;
+    let beat = guest.beat_after(None)?;
+    ensure!(beat.disks == 1 && beat.written, "{beat:?}");
+    let cgroup = guest.cgroup()?;
+    ensure!(
+        cgroup.starts_with("/machine.slice/machine-qemu") && cgroup.contains(".scope"),
+        "QEMU is in {cgroup}"
+    );
+    let ports = vsctl(node, &["list-ports", BRIDGE])?;
+    ensure!(ports.lines().count() == 1, "ports of {BRIDGE}: {ports}");
+    guest.attach_disk("vdb")?;
+    guest.attach_interface(BRIDGE)?;
+    guest.beat_that(|beat| beat.disks == 2)?;
+    let ports = vsctl(node, &["list-ports", BRIDGE])?;
+    ensure!(ports.lines().count() == 2, "ports of {BRIDGE}: {ports}");
+    let missing = guests::missing(&guest.beats()?)?;
+    ensure!(missing.is_empty(), "never said: {missing:?}");
+    ensure!(
+        virsh(node, &["list", "--name"])?.trim() == "g1",
+        "libvirt does not know g1 alone"
+    );
+    Ok(())
+}
+
 /// What `current` names, and the files of its definition by their digests.
 fn deployment(node: &Node) -> Result<BTreeMap<String, String>> {
     let current = node.run(["readlink", &format!("{STATE}/current")])?;
@@ -223,9 +254,10 @@ fn same(node: &Node, before: &BTreeMap<String, String>) -> Result<()> {
     serves(node)?;
     ensure!(*before == deployment(node)?, "the deployment is another");
     machined(node)?;
-    let bridges = ["nodectl", "exec", "ovs-vswitchd", "--", "ovs-vsctl", "list-br"];
-    let bridges = node.run(bridges)?;
-    ensure!(bridges.trim() == "br-test", "bridges: {bridges}");
+    let bridges = vsctl(node, &["list-br"])?;
+    ensure!(bridges.trim() == BRIDGE, "bridges: {bridges}");
+    let guests = virsh(node, &["list", "--name"])?;
+    ensure!(guests.trim().is_empty(), "guests after a boot: {guests}");
     limits(node)
 }
 
