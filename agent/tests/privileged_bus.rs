@@ -1,4 +1,5 @@
-//! The interface on a real dbus-daemon with the bus policy that is installed: what root may, and an ordinary user.
+//! The interface on a real dbus-daemon with the bus policy that is installed: what root may, a member of
+//! the group, and an ordinary user.
 
 mod common;
 
@@ -92,6 +93,33 @@ fn an_ordinary_user_may_look_and_not_touch() {
     );
     assert!(!taken.status.success(), "nobody else may pretend to be noded");
     assert!(agent.asked.lock().unwrap().is_empty(), "nothing was started");
+}
+
+#[test]
+fn a_member_of_the_group_may_follow_and_not_touch() {
+    let bus = Bus::with_ordinary_user_in_the_group();
+    let (agent, steps) = ScriptedAgent::new();
+    let _daemon = serve(&bus, Arc::clone(&agent));
+    steps.send(common::note("a step")).unwrap();
+    steps
+        .send(Step::End(Box::new(Ok(Report::acknowledge("done")))))
+        .unwrap();
+    let client = Client::over(bus.connection()).unwrap();
+    client
+        .run(&Request::Gc { dry_run: true }, &|_| {}, &|_| {})
+        .unwrap();
+    let asked = agent.asked.lock().unwrap().len();
+
+    assert!(bus.ask("EventsSince", &["uint64:0"]).unwrap().contains("a step"));
+    assert!(bus.ask("Wait", &["uint64:0"]).unwrap().contains("done"));
+    let history = bus.ask("History", &["uint32:0"]).unwrap();
+    assert!(!history.contains("a line of the journal"), "{history}");
+    let refused = bus.ask("Start", &[GC]).unwrap_err();
+    assert!(
+        refused.contains("org.freedesktop.DBus.Error.AccessDenied"),
+        "{refused}"
+    );
+    assert_eq!(agent.asked.lock().unwrap().len(), asked, "nothing was started");
 }
 
 #[test]

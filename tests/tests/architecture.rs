@@ -32,11 +32,14 @@ fn leaf_crates_know_nothing_of_each_other() {
 }
 
 #[test]
-fn unsafe_code_is_in_one_file_of_a_crate() {
+fn unsafe_code_is_in_one_file_of_a_crate_and_in_the_inventory() {
+    let inventory = std::fs::read_to_string(root().join("docs/security.md")).expect("docs/security.md");
     for (path, text) in sources() {
         let allowed = path.ends_with("src/sys.rs");
         let used = text.contains("allow(unsafe_code)");
         assert!(allowed || !used, "{} allows unsafe code", path.display());
+        let listed = inventory.contains(&format!("| `{}` |", path.display()));
+        assert!(listed || !used, "docs/security.md says nothing of {}", path.display());
     }
 }
 

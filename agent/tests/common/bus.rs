@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use node_agent::daemon::{BUS_NAME, OBJECT_PATH};
@@ -41,10 +41,19 @@ pub struct Bus {
 
 impl Bus {
     pub fn with_installed_policy() -> Self {
-        let policy = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("../systemd/dist/usr/share/dbus-1/system.d/org.nodectl.Agent1.conf");
+        let policy = installed_policy();
         assert!(policy.exists(), "{}", policy.display());
         Self::new(&format!("<include>{}</include>", policy.display()))
+    }
+
+    /// The installed policy on a host whose ordinary user is a member of the group `nodectl`.
+    pub fn with_ordinary_user_in_the_group() -> Self {
+        let text = std::fs::read_to_string(installed_policy()).unwrap();
+        let begin = text.find("<policy").expect("policies");
+        let end = text.find("</busconfig>").expect("an end");
+        let policies = text[begin..end].replace("group=\"nodectl\"", "group=\"nogroup\"");
+        assert!(policies.contains("nogroup"), "the policy has a group");
+        Self::new(&policies)
     }
 
     pub fn new(policy: &str) -> Self {
@@ -125,6 +134,11 @@ impl Drop for Bus {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
     }
+}
+
+fn installed_policy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../systemd/dist/usr/share/dbus-1/system.d/org.nodectl.Agent1.conf")
 }
 
 fn mode(bits: u32) -> std::fs::Permissions {
