@@ -3,7 +3,7 @@
 //! What runs is kept in a file on a tmpfs, as the real systemd keeps it through the death of noded: it goes with a
 //! reboot and with nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -254,8 +254,12 @@ impl Host for Played {
         Ok(Lacking::default())
     }
 
-    fn guests(&self) -> Result<u32> {
-        Ok(0)
+    fn guests(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn processes(&self, pids: &BTreeSet<u32>) -> Vec<String> {
+        self.real.host.processes(pids)
     }
 
     fn machines(&self) -> Result<Vec<Guest>> {
