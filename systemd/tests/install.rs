@@ -79,7 +79,13 @@ fn systemd_takes_installed_and_rendered_units_without_a_remark() {
         "nodectl-recover.service",
         "nodectl-late-mount.service",
         "nodectl-services.target",
+        "nodectl-guests.service",
     ];
+    // The generator provides it.
+    common::write(
+        &units.join("virt-guest-shutdown.target"),
+        "[Unit]\nDescription=guests\n",
+    );
     assert_eq!(verify(root, &installed), "");
     // The check itself sees what is wrong.
     common::write(

@@ -26,6 +26,16 @@ pub const LATE_MOUNT_SERVICE: &str = "nodectl-late-mount.service";
 /// Where the units of the installation are.
 const INSTALLED: &str = "/usr/lib/systemd/system";
 
+/// Shuts the guests down before what they need. Part of the installation.
+const GUESTS_SERVICE: &str = "nodectl-guests.service";
+
+/// The target that libvirt orders the scopes of guests before (virsystemd.c). It is no part of the installation, since
+/// a libvirt of the host's own brings one of that name.
+const GUESTS_TARGET: &str = "virt-guest-shutdown.target";
+
+const GUESTS_TARGET_TEXT: &str = "# Written by nodectl\n[Unit]\nDescription=Guests are shut down before this stops\n\
+                                  Documentation=man:nodectl(1)\n";
+
 /// The target that starts what must run at boot whatever the services say.
 const BOOT_TARGET: &str = "multi-user.target";
 
@@ -110,6 +120,13 @@ pub fn plan(inputs: &Inputs) -> Plan {
     for unit in &inputs.retired {
         // Without links: it is there to be stopped, not to be started at the next boot.
         plan.file(unit);
+    }
+    let units = inputs.current.iter().flatten().chain(&inputs.retired);
+    if units.into_iter().any(|unit| unit.text.contains(GUESTS_SERVICE)) {
+        plan.entries.insert(
+            GUESTS_TARGET.to_owned(),
+            Emit::File(GUESTS_TARGET_TEXT.to_owned()),
+        );
     }
     if inputs.transaction_open {
         for target in &targets {

@@ -140,3 +140,16 @@ fn an_alias_never_replaces_a_unit() {
     assert!(matches!(plan.entries.get("b.service"), Some(Emit::File(_))));
     assert_eq!(plan.messages.len(), 1, "{:?}", plan.messages);
 }
+
+#[test]
+fn the_target_of_guests_comes_with_the_service_that_shuts_them_down() {
+    let mut libvirtd = source("libvirtd.service", "");
+    assert!(!lines(&found(vec![libvirtd.clone()])).contains(&GUESTS_TARGET.to_owned()));
+    libvirtd.text = format!("[Unit]\nWants={GUESTS_SERVICE}\n");
+    assert!(lines(&found(vec![libvirtd.clone()])).contains(&GUESTS_TARGET.to_owned()));
+    let retired = Inputs {
+        retired: vec![libvirtd],
+        ..found(vec![])
+    };
+    assert!(lines(&retired).contains(&GUESTS_TARGET.to_owned()));
+}
