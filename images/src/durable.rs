@@ -72,6 +72,39 @@ pub fn remove_file(path: &Path) -> Result<(), DurableError> {
     sync_dir(dir)
 }
 
+/// Whether a file of this name was left by a [`write_file`] or [`flip_symlink`] that a power cut or a kill ended
+/// before its rename.
+#[must_use]
+pub fn is_unfinished(name: &OsStr) -> bool {
+    let digits = |part: &[u8]| !part.is_empty() && part.iter().all(u8::is_ascii_digit);
+    let mut parts = name.as_bytes().rsplitn(4, |byte| *byte == b'.');
+    let (count, process) = (parts.next(), parts.next());
+    let (tmp, rest) = (parts.next(), parts.next());
+    count.is_some_and(digits)
+        && process.is_some_and(digits)
+        && tmp == Some(b"tmp")
+        && rest.is_some_and(|rest| rest.starts_with(b"."))
+}
+
+/// Removes what such ends left in the directory `dir`; one that is not there is fine. Nobody may be writing in it.
+///
+/// # Errors
+/// [`DurableError`] naming the step.
+pub fn remove_unfinished(dir: &Path) -> Result<(), DurableError> {
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(step("list", dir)(e)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(step("list", dir))?;
+        if is_unfinished(&entry.file_name()) {
+            fs::remove_file(entry.path()).map_err(step("remove", &entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Makes the symbolic link `link` point to `target` in one step, whether or not it existed.
 ///
 /// # Errors
@@ -209,6 +242,33 @@ mod tests {
         flip_symlink(&link, Path::new("deployments/2")).unwrap();
         assert_eq!(fs::read_link(&link).unwrap(), Path::new("deployments/2"));
         assert_eq!(names(dir.path()), ["current"]);
+    }
+
+    #[test]
+    fn what_an_interruption_left_is_known_by_its_name_and_nothing_else_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let left = [
+            temp_beside(dir.path(), OsStr::new("current")),
+            temp_beside(dir.path(), OsStr::new("a.toml")),
+        ];
+        std::os::unix::fs::symlink("nowhere", &left[0]).unwrap();
+        fs::write(&left[1], "half").unwrap();
+        let other = [
+            "a.tmp.1.2",
+            ".a.tmp.1.",
+            ".a.tmp.1",
+            ".staging-1",
+            "tmp.1.2",
+            ".a.tmp.1.2x",
+        ];
+        for name in other {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        remove_unfinished(dir.path()).unwrap();
+        let mut expected = other.map(str::to_owned);
+        expected.sort();
+        assert_eq!(names(dir.path()), expected);
+        remove_unfinished(&dir.path().join("not there")).unwrap();
     }
 
     #[test]

@@ -21,4 +21,4 @@ pub use directory::{Deployment, current, list, next_seq};
 pub use document::{DeployedService, DeploymentDocument, FORMAT, Reason};
 pub use render::{ImageFacts, NodeInputs, RenderedService, render_service};
 pub use seq::Seq;
-pub use stage::{Staging, stage};
+pub use stage::{Staging, remove_unfinished, stage};

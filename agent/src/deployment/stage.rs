@@ -48,10 +48,17 @@ pub fn stage(roots: &Roots, _lock: &Locked, staging: &Staging) -> Result<()> {
     written
 }
 
-/// Removes what an interrupted staging left behind.
-fn remove_unfinished(roots: &Roots) -> Result<()> {
+/// Removes what an interrupted staging, or an interrupted removal of a deployment, left behind.
+///
+/// # Errors
+/// It can't be listed or removed.
+pub fn remove_unfinished(roots: &Roots) -> Result<()> {
     let directory = roots.deployments();
-    let entries = fs::read_dir(&directory).map_err(|e| AgentError::io("list", &directory, e))?;
+    let entries = match fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(AgentError::io("list", &directory, e)),
+    };
     for entry in entries {
         let path = entry.map_err(|e| AgentError::io("list", &directory, e))?.path();
         let unfinished = path

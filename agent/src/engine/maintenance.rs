@@ -7,7 +7,7 @@ use super::consider::images_of;
 use super::journal::Transaction;
 use crate::api::{CheckResult, DoctorCheck, DoctorReport, FsckFinding, FsckReport, GcReport};
 use crate::config;
-use crate::deployment::{Deployment, Seq, current, list};
+use crate::deployment::{Deployment, Seq, current, list, remove_unfinished};
 use crate::error::{AgentError, Kind, Result};
 use crate::pins;
 
@@ -64,6 +64,7 @@ impl Engine {
             for seq in &drop {
                 self.remove_deployment(*seq)?;
             }
+            self.remove_unfinished()?;
         }
         let store = self.ports.images.gc(&lock, &images_of(&keep), dry_run).await?;
         let needed = images_of(&keep);
@@ -98,6 +99,24 @@ impl Engine {
         node_images::durable::rename_dir(&path, &doomed)
             .map_err(|e| AgentError::from_leaf(Kind::Other, format!("can't remove deployment {seq}"), e))?;
         std::fs::remove_dir_all(&doomed).map_err(|e| AgentError::io("remove", &doomed, e))
+    }
+
+    /// What a power cut or a kill ended before it had its name, or after it had lost it.
+    fn remove_unfinished(&self) -> Result<()> {
+        let roots = &self.roots;
+        remove_unfinished(roots)?;
+        let written = [
+            roots.state.clone(),
+            roots.pins(),
+            roots.rejected(),
+            roots.node_toml_d(),
+        ];
+        for directory in written {
+            node_images::durable::remove_unfinished(&directory).map_err(|e| {
+                AgentError::from_leaf(Kind::Other, "can't remove what was left unfinished", e)
+            })?;
+        }
+        Ok(())
     }
 
     /// Checks everything that is stored; with `repair`, fetches back what is broken.

@@ -250,3 +250,23 @@ async fn nothing_begins_while_a_transaction_is_open() {
     assert_eq!(error.exit_code() as u8, 75);
     assert!(error.hint_text().unwrap().contains("recover"));
 }
+
+#[tokio::test]
+async fn gc_takes_what_interrupted_writes_and_removals_left() {
+    let node = Node::on_release_1().await;
+    let before = node.fingerprint();
+    let staging = node.roots.deployments().join(".staging-7");
+    std::fs::create_dir(&staging).unwrap();
+    for left in [
+        node.roots.state.join(".transaction.json.tmp.12.3"),
+        staging.join("half"),
+    ] {
+        std::fs::write(left, "half").unwrap();
+    }
+    std::os::unix::fs::symlink("deployments/9", node.roots.state.join(".current.tmp.12.4")).unwrap();
+    node.engine().gc(true).await.unwrap();
+    assert!(staging.exists(), "a dry run changes nothing");
+    node.engine().gc(false).await.unwrap();
+    assert_eq!(node.fingerprint(), before);
+    assert!(!staging.exists());
+}

@@ -122,12 +122,16 @@ impl Store {
         Ok(())
     }
 
-    /// Everything in tmp: interrupted transactions and partial downloads.
+    /// Everything in tmp (interrupted transactions and partial downloads), and documents that got no name.
     fn leftovers(&self) -> Result<Vec<PathBuf>, StoreError> {
         let mut leftovers = list(&self.layout.tmp())?;
         let blobs = self.layout.blobs();
         leftovers.retain(|path| *path != blobs);
         leftovers.extend(list(&blobs)?);
+        for dir in [self.layout.root(), &self.layout.images(), &self.layout.layers()] {
+            let unfinished = |path: &PathBuf| path.file_name().is_some_and(durable::is_unfinished);
+            leftovers.extend(list(dir)?.into_iter().filter(unfinished));
+        }
         Ok(leftovers)
     }
 

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use node_tests::paths;
+use node_tests::torture::boundaries::{self, Reached};
 use node_tests::torture::cast::Size;
 use node_tests::torture::cuts;
 use node_tests::torture::disk::FileSystem;
@@ -32,6 +34,28 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
+    /// Cut the power before each system call that changes the disk
+    Boundaries {
+        /// How much of what was issued before has reached the disk
+        #[arg(long, value_enum, default_value_t = Reached::All)]
+        reached: Reached,
+        /// What the node does
+        #[arg(long, default_values = ["upgrade:2"])]
+        step: Vec<Step>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Kill the process before each system call that changes the disk, each time from the beginning
+    Kills {
+        /// At every n-th call only
+        #[arg(long, default_value_t = 1)]
+        every: usize,
+        /// What the node does
+        #[arg(long, default_values = ["upgrade:2"])]
+        step: Vec<Step>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// The process that works
     #[command(hide = true)]
     Work {
@@ -41,6 +65,8 @@ enum Command {
         step: Vec<Step>,
         #[arg(long)]
         lie: Vec<Lie>,
+        #[arg(long)]
+        traced: bool,
     },
 }
 
@@ -58,6 +84,9 @@ struct Common {
     /// Let a system call lie: say that it did what it did not do. Violations have to follow
     #[arg(long, value_enum)]
     lie: Vec<Lie>,
+    /// Whose network and registry to use: runs at the same time need different ones
+    #[arg(long, value_name = "NAME", default_value = "nodectl-torture")]
+    instance: String,
     /// The namespaces are made already
     #[arg(long, hide = true)]
     inside: bool,
@@ -80,13 +109,27 @@ fn run(command: Command) -> Result<bool> {
         Command::Cuts { count, common } => there(&common, Size::Large, |place| {
             cuts::run(place, count, common.seed, &common.lie)
         }),
-        Command::Work { base, step, lie } => {
-            work(&Machine::new(&base), &inside::cast(&base)?, &step, &lie).map(|()| true)
-        }
+        Command::Boundaries {
+            reached,
+            step,
+            common,
+        } => there(&common, Size::Small, |place| {
+            boundaries::cut(place, &step, reached, &common.lie)
+        }),
+        Command::Kills { every, step, common } => there(&common, Size::Small, |place| {
+            boundaries::kill(place, &step, every)
+        }),
+        Command::Work {
+            base,
+            step,
+            lie,
+            traced,
+        } => work(&Machine::new(&base), &inside::cast(&base)?, &step, &lie, traced).map(|()| true),
     }
 }
 
 fn there(common: &Common, size: Size, torture: impl FnOnce(&Place) -> Result<Tally>) -> Result<bool> {
+    paths::choose_instance(&common.instance);
     if !common.inside {
         return inside::enter(&common.stage, size);
     }

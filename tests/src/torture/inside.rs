@@ -16,9 +16,6 @@ use super::worker::Worker;
 use crate::command::{command, output};
 use crate::{lab, paths, registry, teardown};
 
-/// Name of the instance whose network and registry are used.
-pub const INSTANCE: &str = "nodectl-torture";
-
 /// The disk of a node that runs version 1.
 pub const BASE: &str = "base";
 
@@ -38,7 +35,7 @@ pub struct Place {
 }
 
 /// Publishes what is needed and runs this program again, with the same arguments and `--inside`, where it can do what it
-/// wants. Returns whether it ended well.
+/// wants. Network and registry are those of this process's instance. Returns whether it ended well.
 ///
 /// # Errors
 /// No privileges, no registry, no namespaces.
@@ -52,7 +49,6 @@ pub fn enter(stage: &Path, size: Size) -> Result<bool> {
         "{} has no usr/bin/nodectl: run `make stage` first",
         stage.display()
     );
-    paths::choose_instance(INSTANCE);
     teardown::everything()?;
     registry::up()?;
     let cast = Cast::publish(stage, size)?;
@@ -105,7 +101,6 @@ impl Place {
     /// # Errors
     /// The file systems cannot be made, or the installation fails.
     pub fn make(kind: FileSystem) -> Result<Self> {
-        paths::choose_instance(INSTANCE);
         let base = base();
         // In memory nothing waits for the host's own disk, and everything is gone with the namespace.
         output(command("mount", ["-t", "tmpfs", "-o", "size=80%", "tmpfs"]).arg(&base))?;

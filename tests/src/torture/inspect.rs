@@ -246,9 +246,18 @@ impl Look<'_> {
                 }
             }
         }
-        let hidden = [&roots.state, &roots.deployments()];
-        for directory in hidden {
-            for entry in fs::read_dir(directory)? {
+        let store = roots.store();
+        for directory in [
+            roots.state.clone(),
+            roots.deployments(),
+            roots.rejected(),
+            roots.node_toml_d(),
+            store.join("images"),
+            store.join("layers"),
+            store.join("trees"),
+            store,
+        ] {
+            for entry in fs::read_dir(&directory).into_iter().flatten() {
                 let name = entry?.file_name().to_string_lossy().into_owned();
                 if name.starts_with('.') {
                     wrong.push(format!("{name} is left in {}", directory.display()));

@@ -1,4 +1,4 @@
-//! What is played to the engine: systemd, gates, the boot and the time. Store, registry and disk are real.
+//! What is played to the engine: systemd, the boot and the time. Store, registry and disk are real.
 //!
 //! What runs is kept in a file on a tmpfs, as the real systemd keeps it through the death of noded: it goes with a
 //! reboot and with nothing else.
@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use node_agent::definition::{Gate, Requires, When};
+use node_agent::definition::Requires;
 use node_agent::error::{AgentError, Result};
 use node_agent::facts::Facts;
 use node_agent::ports::real::{self, Stage};
-use node_agent::ports::{Clock, Host, Lacking, No, Ports, Probes, UnitState, Units};
+use node_agent::ports::{Clock, Host, Lacking, Ports, UnitState, Units};
 use node_agent::root::Roots;
 use node_agent::wayback::Guest;
 use node_runtime::launch::Running;
@@ -68,7 +68,7 @@ pub fn ports(roots: &Roots) -> anyhow::Result<(Ports, Arc<Played>)> {
     let ports = Ports {
         images: real.images,
         units: played.clone(),
-        probes: played.clone(),
+        probes: real.probes,
         host: played.clone(),
         clock: played.clone(),
     };
@@ -225,17 +225,6 @@ impl Units for Played {
 }
 
 #[async_trait]
-impl Probes for Played {
-    async fn ask(&self, _: &str, _: &Gate, _: When) -> Result<std::result::Result<(), No>> {
-        Ok(Ok(()))
-    }
-
-    async fn run(&self, _: &str, _: &[String], _: Duration) -> Result<std::result::Result<String, No>> {
-        Ok(Ok(String::new()))
-    }
-}
-
-#[async_trait]
 impl Host for Played {
     fn facts(&self) -> Result<Facts> {
         self.real.host.facts()
@@ -258,8 +247,8 @@ impl Host for Played {
         Ok(Vec::new())
     }
 
-    fn processes(&self, pids: &BTreeSet<u32>) -> Vec<String> {
-        self.real.host.processes(pids)
+    fn processes(&self, _: &BTreeSet<u32>) -> Vec<String> {
+        Vec::new()
     }
 
     fn machines(&self) -> Result<Vec<Guest>> {

@@ -25,23 +25,30 @@ pub enum Lie {
 }
 
 /// Does the steps. Before each it waits for a line on standard input, and it tells on standard output where it is:
-/// `ready`, `phase PHASE`, `done`.
+/// `ready`, `phase PHASE`, `done`. With `traced` it stops at system calls, see [`super::trace`].
 ///
 /// # Errors
 /// A step did not end as it has to when nothing interferes.
-pub fn work(machine: &Machine, cast: &Cast, steps: &[Step], lies: &[Lie]) -> Result<()> {
+pub fn work(machine: &Machine, cast: &Cast, steps: &[Step], lies: &[Lie], traced: bool) -> Result<()> {
     tell("ready");
     let mut lines = std::io::stdin().lock().lines();
     for lie in lies {
         pretend(*lie)?;
+    }
+    if traced {
+        // The first word comes once somebody follows.
+        lines.next().context("nobody gives the word")??;
+        super::trace::stop_me()?;
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()?;
     let (engine, _) = machine.engine()?;
-    for step in steps {
-        lines.next().context("nobody gives the word any more")??;
+    for (number, step) in steps.iter().enumerate() {
+        if !(traced && number == 0) {
+            lines.next().context("nobody gives the word any more")??;
+        }
         runtime
             .block_on(carry_out(&engine, machine, cast, step))
             .with_context(|| step.to_string())?;

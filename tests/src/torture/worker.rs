@@ -1,11 +1,11 @@
 //! The working process, seen from the outside.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use nix::unistd::Pid;
 
@@ -41,8 +41,20 @@ impl Worker {
     /// # Errors
     /// It cannot be started.
     pub fn start(place: &Place, steps: &[Step], lies: &[Lie]) -> Result<Self> {
+        Self::start_with(place, steps, lies, &[])
+    }
+
+    /// Starts one that stops at system calls, see [`super::trace`], from its first step on.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub fn start_traced(place: &Place, steps: &[Step], lies: &[Lie]) -> Result<Self> {
+        Self::start_with(place, steps, lies, &["--traced"])
+    }
+
+    fn start_with(place: &Place, steps: &[Step], lies: &[Lie], more: &[&str]) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("work").arg("--base").arg(place.base());
+        command.arg("work").arg("--base").arg(place.base()).args(more);
         for step in steps {
             command.args(["--step", &step.to_string()]);
         }
@@ -52,7 +64,7 @@ impl Worker {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(Stdio::inherit())
             .spawn()
             .context("start the working process")?;
         let input = child.stdin.take().context("it has no standard input")?;
@@ -112,17 +124,11 @@ impl Worker {
     /// Waits for its end.
     ///
     /// # Errors
-    /// It failed; the error carries its words.
+    /// It failed; its words are on standard error.
     pub fn finish(mut self) -> Result<()> {
         drop(self.input);
         let status = self.child.wait()?;
-        let mut words = String::new();
-        if let Some(mut errors) = self.child.stderr.take() {
-            errors.read_to_string(&mut words)?;
-        }
-        if !status.success() {
-            bail!("the working process: {status}: {}", words.trim());
-        }
+        ensure!(status.success(), "the working process: {status}");
         Ok(())
     }
 }

@@ -1,0 +1,180 @@
+//! A cut, or a kill, at each boundary: before every system call that changes the disk, one after the other.
+
+use anyhow::{Result, bail, ensure};
+use clap::ValueEnum;
+
+use super::cuts::{look, touch};
+use super::disk::Mounted;
+use super::inside::{LIVE, Place};
+use super::inspect::End;
+use super::step::{Allowed, Step, allowed};
+use super::tally::Tally;
+use super::trace::{self, Fate, Stop};
+use super::work::Lie;
+use super::worker::Worker;
+
+/// How much of what was issued before the cut has reached the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Reached {
+    /// Everything: the file system was synced right before the cut.
+    All,
+    /// What the program itself forced, and nothing else.
+    Forced,
+    /// Names without bytes: the journal was committed right before the cut by somebody's unrelated fsync.
+    Names,
+}
+
+/// Cuts at every boundary of these steps.
+///
+/// # Errors
+/// The test itself failed, or the node failed without any cut.
+pub fn cut(place: &Place, steps: &[Step], reached: Reached, lies: &[Lie]) -> Result<Tally> {
+    let mut tally = Tally::new("states");
+    let mounted = place.begin(true)?;
+    let mut camera = Camera {
+        place,
+        mounted: &mounted,
+        reached,
+        written: None,
+        cuts: Vec::new(),
+        same: 0,
+    };
+    let mut scene = Scene::new(steps);
+    let ended = follow(place, steps, lies, |stop| {
+        if let Some((moment, allowed)) = scene.at(stop) {
+            camera.shoot(&moment, &allowed)?;
+        }
+        Ok(Fate::Live)
+    })?;
+    ensure!(ended, "the working process was killed");
+    let (cuts, same) = (camera.cuts, camera.same);
+    mounted.unmount()?;
+    place.disks.forget(LIVE)?;
+    (0..same).for_each(|_| tally.count_same());
+    for (number, (moment, allowed)) in cuts.iter().enumerate() {
+        let disk = format!("cut{number}");
+        let violations = look(place, &disk, &End::Cut(format!("after {disk}")), allowed)?;
+        tally.count(moment, &violations);
+        place.disks.forget(&disk)?;
+    }
+    Ok(tally)
+}
+
+/// Runs the steps under [`trace`]; whether they came to their end.
+///
+/// # Errors
+/// The node failed by itself.
+pub fn follow(
+    place: &Place,
+    steps: &[Step],
+    lies: &[Lie],
+    at: impl FnMut(&Stop) -> Result<Fate>,
+) -> Result<bool> {
+    let mut worker = Worker::start_traced(place, steps, lies)?;
+    let followed = trace::follow(worker.pid())?;
+    for _ in steps {
+        worker.go()?;
+    }
+    followed.run(&place.machine.disk(), at)
+}
+
+/// Where in the steps the process is.
+#[derive(Debug)]
+pub struct Scene {
+    steps: Vec<(String, Allowed, Allowed)>,
+    step: usize,
+}
+
+impl Scene {
+    /// At the beginning.
+    pub fn new(steps: &[Step]) -> Self {
+        let allowed = allowed("1", steps).into_iter();
+        let steps = steps
+            .iter()
+            .zip(allowed)
+            .map(|(step, (during, after))| (step.to_string(), during, after))
+            .collect();
+        Self { steps, step: 0 }
+    }
+
+    /// What a stop is called and what is allowed there; `None` for one that is no boundary.
+    pub fn at(&mut self, stop: &Stop) -> Option<(String, Allowed)> {
+        let (step, during, after) = self.steps.get(self.step)?;
+        match stop {
+            Stop::Call { call, .. } => Some((format!("{step} {call}"), during.clone())),
+            Stop::Tell(text) if text == "done" => {
+                let told = (format!("{step} done"), after.clone());
+                self.step += 1;
+                Some(told)
+            }
+            Stop::Tell(_) => None,
+        }
+    }
+}
+
+struct Camera<'a> {
+    place: &'a Place,
+    mounted: &'a Mounted,
+    reached: Reached,
+    written: Option<u64>,
+    cuts: Vec<(String, Allowed)>,
+    same: u64,
+}
+
+impl Camera<'_> {
+    fn shoot(&mut self, moment: &str, allowed: &Allowed) -> Result<()> {
+        match self.reached {
+            Reached::All => self.mounted.sync()?,
+            Reached::Names => touch(&self.mounted.path().join("unrelated"))?,
+            Reached::Forced => {}
+        }
+        let written = self.mounted.written()?;
+        let seen_before = self.written.replace(written) == Some(written);
+        // The same disk is allowed less after a step than during it: only within one of them it is the same state.
+        if seen_before && self.cuts.last().is_some_and(|(_, last)| last == allowed) {
+            self.same += 1;
+            return Ok(());
+        }
+        let disk = format!("cut{}", self.cuts.len());
+        self.place.disks.clone_disk(LIVE, &disk)?;
+        self.cuts.push((moment.to_owned(), allowed.clone()));
+        Ok(())
+    }
+}
+
+/// Kills the process at every boundary, each time from the beginning; what ran goes on running.
+///
+/// # Errors
+/// The test itself failed, or the node failed without being killed.
+pub fn kill(place: &Place, steps: &[Step], every: usize) -> Result<Tally> {
+    let mut tally = Tally::new("kills");
+    let mut at = 0;
+    loop {
+        let mounted = place.begin(false)?;
+        let (mut scene, mut seen, mut killed) = (Scene::new(steps), 0, None);
+        let ended = follow(place, steps, &[], |stop| {
+            let Some(found) = scene.at(stop) else {
+                return Ok(Fate::Live);
+            };
+            seen += 1;
+            if seen <= at {
+                return Ok(Fate::Live);
+            }
+            killed = Some(found);
+            Ok(Fate::Die)
+        })?;
+        match (ended, killed) {
+            (true, None) => {
+                mounted.unmount()?;
+                return Ok(tally);
+            }
+            (false, Some((moment, allowed))) => {
+                let violations = place.inspector.after(&place.machine, &End::Kill, &allowed)?;
+                tally.count(&moment, &violations);
+                mounted.unmount()?;
+            }
+            (ended, killed) => bail!("killed at {killed:?}, and ended by itself: {ended}"),
+        }
+        at += every.max(1);
+    }
+}
