@@ -46,7 +46,7 @@ impl Publisher {
             .canonicalize()
             .with_context(|| format!("find {}", nodectl.display()))?;
         let publisher = Self { nodectl, work };
-        for part in ["definitions", "services", "releases"] {
+        for part in ["definitions", "services", "releases", "seccomp"] {
             copy_definitions(
                 &repository().join("images").join(part),
                 &publisher.work.join(part),
@@ -71,14 +71,22 @@ impl Publisher {
     /// A build fails; the error ends with what it said last.
     pub fn build_images(&self, progress: &Progress) -> Result<()> {
         for (definition, ..) in IMAGES {
-            progress.say(definition);
-            let mut build = command(&self.nodectl.to_string_lossy(), ["image", "build", "--output"]);
-            build
-                .arg(self.layout(definition))
-                .arg(self.work.join("definitions").join(format!("{definition}.toml")));
-            self.follow(&mut build, definition, progress)?;
+            self.build_image(definition, progress)?;
         }
         Ok(())
+    }
+
+    /// Builds one image.
+    ///
+    /// # Errors
+    /// As [`Publisher::build_images`].
+    pub fn build_image(&self, definition: &str, progress: &Progress) -> Result<()> {
+        progress.say(definition);
+        let mut build = command(&self.nodectl.to_string_lossy(), ["image", "build", "--output"]);
+        build
+            .arg(self.layout(definition))
+            .arg(self.work.join("definitions").join(format!("{definition}.toml")));
+        self.follow(&mut build, definition, progress)
     }
 
     /// Pushes all images.
@@ -88,15 +96,19 @@ impl Publisher {
     pub fn push_images(&self, progress: &Progress) -> Result<()> {
         for (definition, repository, tag) in IMAGES {
             progress.say(format!("{repository}:{tag}"));
-            let layout = self.layout(definition).to_string_lossy().into_owned();
-            self.nodectl(&[
-                "image",
-                "push",
-                &layout,
-                &format!("{}/{repository}:{tag}", base()),
-            ])?;
+            self.push_image(definition, repository, tag)?;
         }
         Ok(())
+    }
+
+    /// Pushes one image.
+    ///
+    /// # Errors
+    /// The registry refuses it.
+    pub fn push_image(&self, definition: &str, repository: &str, tag: &str) -> Result<()> {
+        let layout = self.layout(definition).to_string_lossy().into_owned();
+        let to = format!("{}/{repository}:{tag}", base());
+        self.nodectl(&["image", "push", &layout, &to]).map(drop)
     }
 
     /// Builds, pushes and signs the release with this version; its nova-compute is the image with this tag. Returns
@@ -105,34 +117,33 @@ impl Publisher {
     /// # Errors
     /// A step fails.
     pub fn publish_release(&self, version: u32) -> Result<String> {
+        let definition = self.work.join("releases/compute.toml");
+        let number = version.to_string();
+        let images = [("openvswitch", "1"), ("libvirt", "1"), ("nova-compute", &number)];
+        self.publish(&definition, &number, &images)
+    }
+
+    /// Builds, pushes and signs the release of this definition with these images: name and tag. Returns the reference
+    /// that nodes use.
+    ///
+    /// # Errors
+    /// A step fails.
+    pub fn publish(&self, definition: &Path, version: &str, images: &[(&str, &str)]) -> Result<String> {
         let layout = self.work.join(format!("release-{version}"));
         if layout.exists() {
             fs::remove_dir_all(&layout).with_context(|| format!("remove {}", layout.display()))?;
         }
-        let definition = self.work.join("releases/compute.toml");
-        let number = version.to_string();
-        let image = |name: &str, tag: &str| format!("{name}={}/{name}:{tag}", base());
-        let (ovs, libvirt, nova) = (
-            image("openvswitch", "1"),
-            image("libvirt", "1"),
-            image("nova-compute", &number),
-        );
         let (layout, definition) = (layout.to_string_lossy(), definition.to_string_lossy());
-        self.nodectl(&[
-            "release",
-            "build",
-            "--release-version",
-            &number,
-            "--image",
-            &ovs,
-            "--image",
-            &libvirt,
-            "--image",
-            &nova,
-            "--output",
-            &layout,
-            &definition,
-        ])?;
+        let images: Vec<String> = images
+            .iter()
+            .map(|(name, tag)| format!("{name}={}/{name}:{tag}", base()))
+            .collect();
+        let mut arguments = vec!["release", "build", "--release-version", version];
+        for image in &images {
+            arguments.extend(["--image", image]);
+        }
+        arguments.extend(["--output", &layout, &definition]);
+        self.nodectl(&arguments)?;
         let reference = format!("{}/{RELEASE}:{version}", base());
         self.nodectl(&["release", "push", &format!("oci:{layout}"), &reference])?;
         self.sign(&reference)?;
