@@ -29,7 +29,7 @@ fn a_node_on_its_own_kernel_outlives_cuts() {
         "{} has no usr/bin/nodectl: run `make stage` first",
         stage.display()
     );
-    paths::choose_instance("nodectl-kernel");
+    paths::choose_instance(&format!("nodectl-{}", kind()));
     teardown::everything().expect("what an earlier run left can be removed");
     let mut story = Story::begin(&format!("a node on its own kernel ({})", kind()));
     let told = tell(&mut story, &stage);
