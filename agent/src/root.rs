@@ -68,6 +68,11 @@ impl Roots {
         self.state.join("transaction.json")
     }
 
+    /// What is disabled in nova while this node moves; absent if nothing is.
+    pub fn drained(&self) -> PathBuf {
+        self.state.join("drained.json")
+    }
+
     /// The log of all operations.
     pub fn history(&self) -> PathBuf {
         self.state.join("history.jsonl")

@@ -32,6 +32,17 @@ pub struct Fragment {
     pub probation: Option<ProbationFragment>,
     /// What image layers may contain.
     pub policy: Option<PolicyFragment>,
+    /// What is done in the cloud around a move.
+    pub drain: Option<DrainFragment>,
+}
+
+/// `[drain]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DrainFragment {
+    /// Disable the node's compute service while nova-compute is moved, and enable it afterwards. What somebody else
+    /// disabled stays as it is. Off if absent.
+    pub nova: Option<bool>,
 }
 
 /// `[release]`

@@ -15,8 +15,8 @@ use node_images::registry::RegistryConfig;
 use serde_json::Value;
 
 pub use fragment::{
-    Fragment, PolicyFragment, ProbationFragment, RegistriesFragment, RetentionFragment, ServiceOverrides,
-    Treatment,
+    DrainFragment, Fragment, PolicyFragment, ProbationFragment, RegistriesFragment, RetentionFragment,
+    ServiceOverrides, Treatment,
 };
 pub use load::{Changes, load, load_with, write_parameters};
 
@@ -45,6 +45,8 @@ pub struct Settings {
     pub probation: ProbationFragment,
     /// What image layers may contain.
     pub policy: PolicyFragment,
+    /// Whether the compute service is disabled while nova-compute is moved.
+    pub drain: bool,
     /// Which file set a value: dotted key → file.
     pub origins: BTreeMap<String, PathBuf>,
     /// All files merged, as they are written.
@@ -126,6 +128,7 @@ impl From<Fragment> for Settings {
             keep: f.retention.and_then(|r| r.keep).unwrap_or(3),
             probation: f.probation.unwrap_or_default(),
             policy: f.policy.unwrap_or_default(),
+            drain: f.drain.and_then(|d| d.nova).unwrap_or(false),
             origins: BTreeMap::new(),
             document: toml::Table::new(),
         }

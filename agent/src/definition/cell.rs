@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 /// needs no other credentials than those of its own service. It belongs to the release, as nova does.
 ///
 /// It gets one more argument and prints JSON: `versions` prints `{"own": N, "others": N}`, the service version of this
-/// node's record and the lowest of the other records that are not forced down (null where there is none). It ends with
-/// status 69 (sysexits(3) `EX_UNAVAILABLE`) when the conductor can't be asked.
+/// node's record and the lowest of the other records that are not forced down (null where there is none). `disable
+/// REASON` and `enable REASON` switch the record and print `{"ours": true}` if it was, or is now, disabled for exactly
+/// this reason; what somebody else disabled they leave as it is. It ends with status 69 (sysexits(3) `EX_UNAVAILABLE`)
+/// when the conductor can't be asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CellProgram {

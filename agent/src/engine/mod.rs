@@ -7,6 +7,7 @@
 mod activate;
 mod consider;
 mod deadline;
+mod drain;
 mod journal;
 mod judged;
 mod maintenance;

@@ -32,6 +32,8 @@ pub(super) struct Operation<'a> {
     pub begun: Duration,
     /// What the operator's parameters become when it succeeds.
     pub parameters: Changes,
+    /// Whether nova-compute is disabled while it is moved.
+    pub drain: bool,
 }
 
 impl Engine {
@@ -63,6 +65,7 @@ impl Engine {
             entry,
             begun: self.ports.clock.monotonic(),
             parameters: Changes::new(),
+            drain: false,
         }
     }
 }
@@ -72,6 +75,7 @@ impl Operation<'_> {
     pub async fn forward(mut self, considered: Considered, options: UpgradeOptions) -> Result<Outcome> {
         let release = considered.release.info.clone();
         self.entry.release = Some(release.clone());
+        self.drain = considered.settings.drain;
         self.tell_begin(&format!(
             "{} to {} {}",
             self.entry.kind, release.name, release.version
@@ -172,7 +176,9 @@ impl Operation<'_> {
             "rollback to deployment {}, {} {}",
             target.seq, release.name, release.version
         ))?;
-        let probation = config::load(&self.engine.roots)?.probation(&target.release.probation);
+        let settings = config::load(&self.engine.roots)?;
+        self.drain = settings.drain;
+        let probation = settings.probation(&target.release.probation);
         let present = match self.entry.from {
             Some(seq) => Some(Deployment::load(&self.engine.roots, seq)?),
             None => None,
@@ -199,6 +205,7 @@ impl Operation<'_> {
     ) -> Result<Outcome> {
         let kind = self.entry.kind;
         if let Err(e) = self.ask_before(to, present, force).await {
+            self.engine.undrain(self.reporter).await;
             return self.failed(e);
         }
         let movement = Move {
@@ -232,6 +239,7 @@ impl Operation<'_> {
         };
         let mut run = Run::new(self.engine, self.lock, self.reporter, journal);
         let end = run.drive(state, effects).await?;
+        self.engine.undrain(self.reporter).await;
         let outcome = run.finish(end, self.entry.clone(), self.elapsed_ms()).await;
         self.tell_end(&outcome);
         outcome
@@ -242,6 +250,10 @@ impl Operation<'_> {
         let target = Deployment::load(&self.engine.roots, to)?;
         let planned = self.engine.actions(Some(&target), present, force).await?;
         self.spare_guests(&planned, force)?;
+        if self.drain {
+            let why = format!("{} to deployment {to} ({})", self.entry.kind, self.entry.id);
+            self.engine.drain(&planned, present, &why, self.reporter).await?;
+        }
         let touched = planned
             .iter()
             .filter(|p| matches!(p.action, Action::Restart | Action::Retire));

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::report::Reporter;
 use super::{Engine, unit_of};
 use crate::api::{EventKind, ServiceFailure};
-use crate::definition::{Definition, Gate, Scope, When};
+use crate::definition::{Definition, Gate, Probe, Scope, When};
 use crate::deployment::Deployment;
 use crate::error::Result;
 use crate::ports::{No, UnitState};
@@ -56,6 +56,9 @@ impl Engine {
         reporter: &Reporter,
     ) -> Result<Option<ServiceFailure>> {
         for gate in definition.gates_at(when) {
+            if when == When::PreStop && self.is_silent(definition, gate).await? {
+                continue;
+            }
             let mut answer = self.ports.probes.ask(&definition.name, gate, when).await?;
             for _ in 1..gate.attempts {
                 if answer.is_ok() {
@@ -75,6 +78,12 @@ impl Engine {
             }
         }
         Ok(None)
+    }
+
+    /// Whether nobody is there to answer: what does not run does nothing that a stop could hurt.
+    async fn is_silent(&self, definition: &Definition, gate: &Gate) -> Result<bool> {
+        let asks_inside = matches!(gate.probe, Probe::Exec { .. } | Probe::NovaHeartbeat { .. });
+        Ok(asks_inside && !self.ports.units.state(&unit_of(&definition.name)).await?.active)
     }
 
     /// Watches a deployment over the window: units stay up and are not restarted, gates hold.

@@ -13,12 +13,12 @@ use crate::history;
 use crate::machine::{Effect, Event, State, next};
 
 impl Engine {
-    /// Whether a transaction was left open.
+    /// Whether a transaction was left open, or nova-compute disabled for one.
     ///
     /// # Errors
     /// The journal can't be read.
     pub fn interrupted(&self) -> Result<bool> {
-        Ok(Transaction::load(&self.roots)?.is_some())
+        Ok(Transaction::load(&self.roots)?.is_some() || self.is_drained()?)
     }
 
     /// Finishes the open transaction, or goes back.
@@ -39,6 +39,9 @@ impl Engine {
         let lock = self.lock()?;
         let reporter = Reporter::new(sink, self.ports.clock.clone());
         let Some(mut journal) = Transaction::load(&self.roots)? else {
+            if !boot {
+                self.undrain(&reporter).await;
+            }
             return self.nothing_to_settle("no transaction is open");
         };
         let boot_id = self.ports.host.boot_id()?;
@@ -73,6 +76,7 @@ impl Engine {
         let entry = self.entry_of(&journal)?;
         let mut run = Run::new(self, &lock, &reporter, journal);
         let end = run.drive(state, effects).await?;
+        self.undrain(&reporter).await;
         let elapsed = self.ports.clock.monotonic().saturating_sub(begun).as_millis();
         let outcome = run
             .finish(end, entry, u64::try_from(elapsed).unwrap_or(u64::MAX))

@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod crash;
+mod drain;
 mod node;
 mod probation;
 mod story;

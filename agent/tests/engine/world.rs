@@ -57,6 +57,8 @@ pub struct Script {
     pub machines: Vec<Guest>,
     /// What programs in services answer, by their last argument; the others find nobody.
     pub answers: BTreeMap<String, String>,
+    /// Whether the compute service is disabled for our reason; absent while nobody answers.
+    pub drain: Option<bool>,
     /// Whose trouble a closed gate is, where that is not what the gate says.
     pub whose: Option<Scope>,
     /// Images that processes have mounted.
@@ -329,7 +331,9 @@ impl Probes for World {
         let mut script = self.script();
         let words = command.get(1..).unwrap_or_default().join(" ");
         script.calls.push(format!("ask {service} {words}"));
-        Ok(script.answers.get(&words).cloned().ok_or(No {
+        let drained = script.drain.filter(|_| words.contains("able "));
+        let answer = drained.map(|ours| format!("{{\"ours\": {ours}}}"));
+        Ok(answer.or(script.answers.get(&words).cloned()).ok_or(No {
             why: "no conductor answers".into(),
             whose: Scope::Remote,
         }))
