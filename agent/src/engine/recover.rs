@@ -39,10 +39,7 @@ impl Engine {
         let lock = self.lock()?;
         let reporter = Reporter::new(sink, self.ports.clock.clone());
         let Some(mut journal) = Transaction::load(&self.roots)? else {
-            if !boot {
-                self.undrain(&reporter).await;
-            }
-            return self.nothing_to_settle("no transaction is open");
+            return self.nothing_open(boot, &reporter).await;
         };
         let boot_id = self.ports.host.boot_id()?;
         let taken = journal.claim
@@ -144,6 +141,14 @@ impl Engine {
             message,
             duration_ms: 0,
         })
+    }
+
+    /// Services that could be asked are up only after the boot.
+    async fn nothing_open(&self, boot: bool, reporter: &Reporter) -> Result<Outcome> {
+        if !boot {
+            self.undrain(reporter).await;
+        }
+        self.nothing_to_settle("no transaction is open")
     }
 
     fn nothing_to_settle(&self, message: &str) -> Result<Outcome> {
