@@ -65,6 +65,11 @@ test-host: deps ## store, registry, namespaces and systemd on real components; n
 test-node: stage ## a booted node and a control plane: every step of the story is asserted
 	cargo $(AS_ROOT) test --release --locked -p node-tests -- --test-threads=1
 
+.PHONY: e2e
+e2e: export NODECTL_ROUNDS ?= 20
+e2e: stage ## guests and packets through upgrade after upgrade, on kernels of their own; prints the figures
+	cargo $(AS_ROOT) test --release --locked -p node-tests --test 'e2e_*' -- --test-threads=1 --nocapture
+
 .PHONY: torture
 torture: stage ## a thousand power cuts and more, hours if wanted; prints what docs/reliability.md has
 	$(SUDO) tests/torture/run.sh

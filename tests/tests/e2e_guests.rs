@@ -1,0 +1,352 @@
+//! Guests while libvirt is upgraded, rolled back and killed, on a kernel of its own. Needs root, and `make stage` before.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use node_agent::api::Status;
+use node_tests::guests::{Guest, missing, virsh, vsctl};
+use node_tests::hypervisor;
+use node_tests::node::{Kind, Name, Node};
+use node_tests::nodectl::{self, main_process};
+use node_tests::progress::Progress;
+use node_tests::publish::Publisher;
+use node_tests::story::Story;
+use node_tests::{paths, registry, teardown};
+
+/// Releases that differ in libvirt's image alone.
+const RELEASES: u32 = 4;
+
+const BRIDGE: &str = "br-guests";
+
+#[test]
+fn guests_outlive_their_libvirt() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test boots machines: run it as root"
+    );
+    let stage = stage();
+    assert!(
+        stage.join("usr/bin/nodectl").exists(),
+        "{} has no usr/bin/nodectl: run `make stage` first",
+        stage.display()
+    );
+    paths::choose_instance("nodectl-guests");
+    teardown::everything().expect("what an earlier run left can be removed");
+    let mut story = Story::begin("guests");
+    let told = tell(&mut story, &stage);
+    story.end();
+    if told.is_ok() || std::env::var_os("NODECTL_KEEP").is_none() {
+        teardown::everything().expect("everything can be removed");
+    }
+    told.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+fn tell(story: &mut Story, stage: &Path) -> Result<()> {
+    let publisher = Publisher::new(stage)?;
+    let releases = story.step("releases of libvirt are published", |progress| {
+        registry::up()?;
+        publish(&publisher, progress)
+    })?;
+    let node = story.step(
+        "a node boots on a kernel of its own, with release 1",
+        |progress| {
+            let node = hypervisor::boot(&Name::parse("g1")?, Kind::Uml, stage, &publisher)?;
+            hypervisor::upgrade(&node, &releases[0], progress)?;
+            Ok(node)
+        },
+    )?;
+    let rig = story.step("two guests count", |_| Rig::start(&node))?;
+    rig.through(story, "upgrade to release 2", &["upgrade", &releases[1]])?;
+    rig.through(story, "rollback to release 1", &["rollback"])?;
+    story.step("libvirtd is killed", |_| rig.kill())?;
+    for (number, release) in releases.iter().enumerate().skip(1) {
+        let title = format!("upgrade to release {}", number + 1);
+        rig.through(story, &title, &["upgrade", release])?;
+    }
+    story.step("gc leaves the root that they were started from", |_| {
+        rig.root_is_kept()
+    })?;
+    story.step(
+        "a disk and a card are plugged into a guest that release 1 started",
+        |_| rig.plug(),
+    )?;
+    story.step("a block job stands in the way, and is named", |_| {
+        rig.busy_is_refused()
+    })?;
+    story.step("a guest without a machine would die, and is named", |_| {
+        rig.known_bad()
+    })?;
+    story.step(
+        "at shutdown guests end before libvirt, and nova before guests",
+        |_| shutdown_order(&node),
+    )
+}
+
+/// Each release has an image of its own: other configuration, the same files and one package more.
+fn publish(publisher: &Publisher, progress: &Progress) -> Result<Vec<String>> {
+    let work = paths::work().join("publish");
+    publisher.build_image("libvirt", progress)?;
+    publisher.push_image("libvirt", "libvirt", "1")?;
+    for (definition, tag) in [("openvswitch", "1"), ("nova-compute", "1")] {
+        publisher.build_image(definition, progress)?;
+        publisher.push_image(definition, definition, tag)?;
+    }
+    for number in 2..=RELEASES {
+        let name = format!("libvirt-{number}");
+        let text = format!(
+            "format = 1\nname = \"{name}\"\ndescription = \"build {number}\"\nbase = \"libvirt\"\n\
+             packages = [\"sysfsutils\"]\n"
+        );
+        std::fs::write(work.join(format!("definitions/{name}.toml")), text)?;
+        publisher.build_image(&name, progress)?;
+        publisher.push_image(&name, "libvirt", &number.to_string())?;
+    }
+    // The guests here do not know how to shut down: nobody waits for them for minutes.
+    let service = work.join("services/libvirtd.toml");
+    let text = std::fs::read_to_string(&service)?;
+    std::fs::write(
+        &service,
+        text.replace("SHUTDOWN_TIMEOUT=300", "SHUTDOWN_TIMEOUT=3"),
+    )?;
+    let definition = work.join("releases/compute.toml");
+    (1..=RELEASES)
+        .map(|number| {
+            let number = number.to_string();
+            let images = [("openvswitch", "1"), ("libvirt", &number), ("nova-compute", "1")];
+            publisher.publish(&definition, &number, &images)
+        })
+        .collect()
+}
+
+/// A node with two guests, and what must not change about them.
+struct Rig<'a> {
+    node: &'a Node,
+    guests: [Guest<'a>; 2],
+    pids: [u32; 2],
+}
+
+impl<'a> Rig<'a> {
+    fn start(node: &'a Node) -> Result<Self> {
+        vsctl(node, &["--may-exist", "add-br", BRIDGE])?;
+        let start = |name| Guest::start(node, name, Some(BRIDGE));
+        let guests = [start("one")?, start("two")?];
+        for guest in &guests {
+            let place = guest.cgroup()?;
+            ensure!(
+                place.starts_with("/machine.slice/machine-qemu"),
+                "QEMU is in {place}"
+            );
+        }
+        let pids = [guests[0].pid()?, guests[1].pid()?];
+        Ok(Self { node, guests, pids })
+    }
+
+    /// One move: libvirtd is another one afterwards, and nothing else has changed.
+    fn through(&self, story: &mut Story, title: &str, arguments: &[&str]) -> Result<()> {
+        story.step(title, |progress| {
+            let (libvirtd, virtlogd) = (
+                main_process(self.node, "libvirtd")?,
+                main_process(self.node, "virtlogd")?,
+            );
+            nodectl::telling(self.node, arguments, progress)?.expect(0)?;
+            ensure!(
+                main_process(self.node, "libvirtd")? != libvirtd,
+                "libvirtd is the old one"
+            );
+            ensure!(
+                main_process(self.node, "virtlogd")? == virtlogd,
+                "virtlogd was replaced"
+            );
+            self.lives()
+        })
+    }
+
+    /// The same processes, each line of both consoles, and everybody agrees on who runs.
+    fn lives(&self) -> Result<()> {
+        for (guest, pid) in self.guests.iter().zip(self.pids) {
+            let last = guest.beats()?.last().copied();
+            guest.beat_after(last)?;
+            ensure!(guest.pid()? == pid, "process {pid} is not the one any more");
+            let lost = missing(&guest.beats()?)?;
+            ensure!(
+                lost.is_empty(),
+                "the console of process {pid} lost the beats {lost:?}"
+            );
+        }
+        let listed = virsh(self.node, &["list", "--name", "--state-running"])?;
+        let mut listed: Vec<&str> = listed.split_whitespace().collect();
+        listed.sort_unstable();
+        ensure!(listed == ["one", "two"], "libvirt knows {listed:?}");
+        let machines = self.node.run(["machinectl", "list", "--no-legend"])?;
+        ensure!(machines.lines().count() == 2, "machined knows {machines}");
+        Ok(())
+    }
+
+    fn kill(&self) -> Result<()> {
+        let before = main_process(self.node, "libvirtd")?;
+        self.node.run(["kill", "-KILL", &before.to_string()])?;
+        // systemd starts the next one a second later, and it is ready when it has its sockets.
+        let back = "until systemctl is-active -q libvirtd && [ $(systemctl show --value -p MainPID libvirtd) != $1 ]; \
+                    do systemctl start libvirtd || sleep 1; done";
+        self.node
+            .run(["timeout", "120", "sh", "-c", back, "sh", &before.to_string()])?;
+        self.lives()
+    }
+
+    fn root_is_kept(&self) -> Result<()> {
+        let said = nodectl::on(self.node, &["gc"])?.expect(0)?;
+        ensure!(said.contains("still used by guest one (pid"), "gc says {said}");
+        let status: Status = nodectl::json(self.node, &["status"])?;
+        let kept: Vec<_> = status
+            .in_use_trees
+            .iter()
+            .filter(|image| !image.current)
+            .collect();
+        ensure!(
+            kept.len() == 1 && kept[0].by.iter().filter(|by| by.starts_with("guest ")).count() == 2,
+            "kept: {kept:?}"
+        );
+        let pending = status.services.iter().find(|service| service.pending);
+        ensure!(
+            pending.is_some_and(|service| service.name == "virtlogd" && service.waits_for.len() == 2),
+            "virtlogd is not pending for both"
+        );
+        // A module that QEMU has not loaded yet is where it would look for it.
+        let module = format!("/proc/{}/root/usr/lib/x86_64-linux-gnu/qemu", self.pids[0]);
+        let modules = self.node.run(["ls", &module])?;
+        ensure!(modules.contains(".so"), "no modules in {module}: {modules}");
+        self.lives()
+    }
+
+    /// Into a guest that was started by the libvirtd of another image.
+    fn plug(&self) -> Result<()> {
+        let guest = &self.guests[0];
+        guest.attach_disk("vdb")?;
+        guest.beat_that(|beat| beat.disks == 2)?;
+        let ports = || vsctl(self.node, &["list-ports", BRIDGE]);
+        let before = ports()?;
+        guest.attach_interface(BRIDGE)?;
+        let after = ports()?;
+        ensure!(
+            after.lines().count() == before.lines().count() + 1,
+            "ports: {after}"
+        );
+        let cards = virsh(
+            self.node,
+            &["qemu-monitor-command", "one", "--hmp", "info network"],
+        )?;
+        ensure!(cards.matches("virtio-net-pci").count() == 2, "QEMU has {cards}");
+        self.lives()
+    }
+
+    fn busy_is_refused(&self) -> Result<()> {
+        let copy = "/var/lib/libvirt/images/copy.raw";
+        let job = ["blockcopy", "one", "vda", "--dest", copy, "--transient-job"];
+        virsh(self.node, &job)?;
+        let said = nodectl::on(self.node, &["rollback"])?;
+        ensure!(
+            said.code == 75 && said.errors.contains("guest one (pid") && said.errors.contains("copy of vda"),
+            "{said:?}"
+        );
+        virsh(self.node, &["blockjob", "one", "vda", "--abort"])?;
+        self.lives()
+    }
+
+    /// A guest that is started while machined is away has no machine. Once machined is back, the next libvirtd kills
+    /// it: nodectl refuses and names it, a plain restart does not.
+    fn known_bad(&self) -> Result<()> {
+        let (activation, away) = (
+            "/usr/share/dbus-1/system-services/org.freedesktop.machine1.service",
+            "/root/machine1.service",
+        );
+        let reload = [
+            "busctl",
+            "call",
+            "org.freedesktop.DBus",
+            "/",
+            "org.freedesktop.DBus",
+            "ReloadConfig",
+        ];
+        self.node.run(["mv", activation, away])?;
+        self.node
+            .run(["systemctl", "mask", "--runtime", "--now", "systemd-machined"])?;
+        self.node.run(reload)?;
+        // libvirtd remembers whether there was one.
+        self.node.run(["systemctl", "restart", "libvirtd"])?;
+        let doomed = Guest::start(self.node, "doomed", None)?;
+        self.node.run(["mv", away, activation])?;
+        self.node
+            .run(["systemctl", "unmask", "--runtime", "systemd-machined"])?;
+        self.node.run(reload)?;
+        self.node.run(["systemctl", "start", "systemd-machined"])?;
+
+        let before = main_process(self.node, "libvirtd")?;
+        let said = nodectl::on(self.node, &["rollback"])?;
+        ensure!(
+            said.code == 75 && said.errors.contains("guest doomed (pid"),
+            "{said:?}"
+        );
+        ensure!(
+            main_process(self.node, "libvirtd")? == before,
+            "libvirtd was touched"
+        );
+        let last = doomed.beats()?.last().copied();
+        doomed.beat_after(last)?;
+
+        self.node.run(["systemctl", "restart", "libvirtd"])?;
+        let gone = "while pgrep -f 'name guest=doomed,' >/dev/null; do sleep 1; done";
+        self.node
+            .run(["timeout", "60", "sh", "-c", gone])
+            .context("the guest lives: the gate refuses what does no harm")?;
+        self.lives()
+    }
+}
+
+/// What systemd stopped, in the order of the last boot's journal.
+fn shutdown_order(node: &Node) -> Result<()> {
+    node.write(
+        "/etc/systemd/system/nova-compute.service",
+        "[Unit]\nDescription=in place of nova\nAfter=libvirtd.service\n[Service]\nExecStart=/bin/sleep infinity\n",
+    )?;
+    node.run(["systemctl", "daemon-reload"])?;
+    node.run(["systemctl", "start", "nova-compute"])?;
+    node.reboot()?;
+    let journal = node.run([
+        "journalctl",
+        "--boot=-1",
+        "--output=cat",
+        "--identifier=systemd",
+        "--lines=200",
+    ])?;
+    let lines: Vec<&str> = journal.lines().filter(|line| line.starts_with("Stopp")).collect();
+    let place = |what: &str| {
+        let found = lines.iter().position(|line| line.contains(what));
+        found.with_context(|| format!("no {what:?} in:\n{}", lines.join("\n")))
+    };
+    let order = [
+        "Stopped nova-compute.service",
+        "Stopping nodectl-guests.service",
+        "Stopped nodectl-guests.service",
+        "Stopped target virt-guest-shutdown.target",
+        "Stopped machine-qemu",
+        "Stopping libvirtd.service",
+        "Stopped libvirtd.service",
+        "Stopping virtlogd.service",
+    ];
+    let places: Vec<usize> = order.iter().map(|what| place(what)).collect::<Result<_>>()?;
+    ensure!(places.is_sorted(), "another order:\n{}", lines.join("\n"));
+    node.run([
+        "systemctl",
+        "is-active",
+        "nodectl-guests",
+        "virt-guest-shutdown.target",
+    ])
+    .map(drop)
+}
+
+fn stage() -> PathBuf {
+    std::env::var_os("NODECTL_STAGE").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage"),
+        PathBuf::from,
+    )
+}
