@@ -39,7 +39,11 @@ fn unsafe_code_is_in_one_file_of_a_crate_and_in_the_inventory() {
         let used = text.contains("allow(unsafe_code)");
         assert!(allowed || !used, "{} allows unsafe code", path.display());
         let listed = inventory.contains(&format!("| `{}` |", path.display()));
-        assert!(listed || !used, "docs/security.md says nothing of {}", path.display());
+        assert!(
+            listed || !used,
+            "docs/security.md says nothing of {}",
+            path.display()
+        );
     }
 }
 
