@@ -5,7 +5,31 @@ cd "$(dirname "$0")/../.."
 torture=${TORTURE:-target/release/torture}
 count=${COUNT:-1000}
 seed=${SEED:-1}
+story=()
+for step in upgrade:2 upgrade:3 rollback gc damage repair; do
+  story+=(--step "$step")
+done
 for fs in ext4 xfs; do
   echo "== cuts, $fs"
   "$torture" cuts --fs "$fs" --count "$count" --seed "$seed"
+  for reached in forced names all; do
+    echo "== boundaries, $fs, reached: $reached"
+    "$torture" boundaries --fs "$fs" --reached "$reached" "${story[@]}"
+  done
+done
+echo "== kills"
+"$torture" kills "${story[@]}"
+# These have to be violated: what podman and skopeo lose, and what nodectl would lose without its barriers.
+must_fail() {
+  echo "== $*: violations expected"
+  if "$torture" "$@"; then
+    echo "torture $* saw nothing" >&2
+    exit 1
+  fi
+}
+must_fail peer skopeo
+must_fail peer podman
+must_fail cuts --count 30 --lie syncfs
+for without in barrier file-sync; do
+  must_fail boundaries --reached forced --without "$without"
 done

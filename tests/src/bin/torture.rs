@@ -6,12 +6,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use node_tests::paths;
-use node_tests::torture::boundaries::{self, Reached};
+use node_tests::torture::boundaries::{self, Reached, Without};
 use node_tests::torture::cast::Size;
 use node_tests::torture::cuts;
 use node_tests::torture::disk::FileSystem;
 use node_tests::torture::inside::{self, Place};
 use node_tests::torture::machine::Machine;
+use node_tests::torture::peers::{self, Peer};
 use node_tests::torture::step::Step;
 use node_tests::torture::tally::Tally;
 use node_tests::torture::work::{Lie, work};
@@ -31,6 +32,9 @@ enum Command {
         /// How many cuts
         #[arg(long, default_value_t = 1000)]
         count: u64,
+        /// Let a system call lie: say that it did what it did not do. Violations have to follow
+        #[arg(long, value_enum)]
+        lie: Vec<Lie>,
         #[command(flatten)]
         common: Common,
     },
@@ -39,6 +43,9 @@ enum Command {
         /// How much of what was issued before has reached the disk
         #[arg(long, value_enum, default_value_t = Reached::All)]
         reached: Reached,
+        /// Leave these calls out and pretend that they were made. Violations have to follow
+        #[arg(long, value_enum)]
+        without: Vec<Without>,
         /// What the node does
         #[arg(long, default_values = ["upgrade:2"])]
         step: Vec<Step>,
@@ -53,6 +60,17 @@ enum Command {
         /// What the node does
         #[arg(long, default_values = ["upgrade:2"])]
         step: Vec<Step>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Cut the power after somebody else's pull has succeeded
+    Peer {
+        /// Who pulls
+        #[arg(value_enum)]
+        peer: Peer,
+        /// How many cuts
+        #[arg(long, default_value_t = 6)]
+        count: u64,
         #[command(flatten)]
         common: Common,
     },
@@ -81,9 +99,6 @@ struct Common {
     /// The same seed makes the same choices
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Let a system call lie: say that it did what it did not do. Violations have to follow
-    #[arg(long, value_enum)]
-    lie: Vec<Lie>,
     /// Whose network and registry to use: runs at the same time need different ones
     #[arg(long, value_name = "NAME", default_value = "nodectl-torture")]
     instance: String,
@@ -106,18 +121,22 @@ fn main() -> ExitCode {
 /// Whether nothing was violated.
 fn run(command: Command) -> Result<bool> {
     match command {
-        Command::Cuts { count, common } => there(&common, Size::Large, |place| {
-            cuts::run(place, count, common.seed, &common.lie)
+        Command::Cuts { count, lie, common } => there(&common, Size::Large, |place| {
+            cuts::run(place, count, common.seed, &lie)
         }),
         Command::Boundaries {
             reached,
+            without,
             step,
             common,
         } => there(&common, Size::Small, |place| {
-            boundaries::cut(place, &step, reached, &common.lie)
+            boundaries::cut(place, &step, reached, &without)
         }),
         Command::Kills { every, step, common } => there(&common, Size::Small, |place| {
             boundaries::kill(place, &step, every)
+        }),
+        Command::Peer { peer, count, common } => there(&common, Size::Large, |place| {
+            peers::run(place, peer, count, common.seed)
         }),
         Command::Work {
             base,

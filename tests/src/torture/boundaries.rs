@@ -10,7 +10,6 @@ use super::inspect::End;
 use super::step::{Allowed, Step, allowed};
 use super::tally::Tally;
 use super::trace::{self, Fate, Stop};
-use super::work::Lie;
 use super::worker::Worker;
 
 /// How much of what was issued before the cut has reached the disk.
@@ -24,11 +23,35 @@ pub enum Reached {
     Names,
 }
 
+/// What the working process is made to leave out: it believes that it was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Without {
+    /// The barrier of a pull and of a staging, syncfs(2).
+    Barrier,
+    /// fsync(2) of files.
+    FileSync,
+    /// fsync(2) of directories.
+    DirectorySync,
+}
+
+impl Without {
+    fn is(self, stop: &Stop) -> bool {
+        let Stop::Call { call, path } = stop else {
+            return false;
+        };
+        match self {
+            Self::Barrier => call == "syncfs",
+            Self::FileSync => call == "fsync" && path.is_file(),
+            Self::DirectorySync => call == "fsync" && path.is_dir(),
+        }
+    }
+}
+
 /// Cuts at every boundary of these steps.
 ///
 /// # Errors
 /// The test itself failed, or the node failed without any cut.
-pub fn cut(place: &Place, steps: &[Step], reached: Reached, lies: &[Lie]) -> Result<Tally> {
+pub fn cut(place: &Place, steps: &[Step], reached: Reached, without: &[Without]) -> Result<Tally> {
     let mut tally = Tally::new("states");
     let mounted = place.begin(true)?;
     let mut camera = Camera {
@@ -40,11 +63,12 @@ pub fn cut(place: &Place, steps: &[Step], reached: Reached, lies: &[Lie]) -> Res
         same: 0,
     };
     let mut scene = Scene::new(steps);
-    let ended = follow(place, steps, lies, |stop| {
+    let ended = follow(place, steps, |stop| {
         if let Some((moment, allowed)) = scene.at(stop) {
             camera.shoot(&moment, &allowed)?;
         }
-        Ok(Fate::Live)
+        let skipped = without.iter().any(|without| without.is(stop));
+        Ok(if skipped { Fate::Skip } else { Fate::Live })
     })?;
     ensure!(ended, "the working process was killed");
     let (cuts, same) = (camera.cuts, camera.same);
@@ -64,13 +88,8 @@ pub fn cut(place: &Place, steps: &[Step], reached: Reached, lies: &[Lie]) -> Res
 ///
 /// # Errors
 /// The node failed by itself.
-pub fn follow(
-    place: &Place,
-    steps: &[Step],
-    lies: &[Lie],
-    at: impl FnMut(&Stop) -> Result<Fate>,
-) -> Result<bool> {
-    let mut worker = Worker::start_traced(place, steps, lies)?;
+pub fn follow(place: &Place, steps: &[Step], at: impl FnMut(&Stop) -> Result<Fate>) -> Result<bool> {
+    let mut worker = Worker::start_traced(place, steps)?;
     let followed = trace::follow(worker.pid())?;
     for _ in steps {
         worker.go()?;
@@ -152,7 +171,7 @@ pub fn kill(place: &Place, steps: &[Step], every: usize) -> Result<Tally> {
     loop {
         let mounted = place.begin(false)?;
         let (mut scene, mut seen, mut killed) = (Scene::new(steps), 0, None);
-        let ended = follow(place, steps, &[], |stop| {
+        let ended = follow(place, steps, |stop| {
             let Some(found) = scene.at(stop) else {
                 return Ok(Fate::Live);
             };

@@ -156,6 +156,24 @@ impl Expected {
         Ok(Self(trees))
     }
 
+    /// How many entries there have to be, and how many are missing or have wrong content.
+    ///
+    /// # Errors
+    /// The tree cannot be read.
+    pub fn count_wrong(&self, manifest: &str, tree: &Path) -> Result<(usize, usize)> {
+        let expected = self.0.get(manifest).context("nothing that was published")?;
+        let found = look(tree)?;
+        let right = |(path, entry): &(&PathBuf, &Entry)| {
+            found
+                .get(*path)
+                .is_some_and(|there| there.content == entry.content)
+        };
+        Ok((
+            expected.len(),
+            expected.len() - expected.iter().filter(right).count(),
+        ))
+    }
+
     /// What is wrong with a tree of this image.
     ///
     /// # Errors

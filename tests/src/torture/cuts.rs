@@ -147,13 +147,14 @@ impl Shutter<'_> {
 /// Somebody else on the same file system: an unrelated fsync now and then commits its journal, and with it names whose
 /// bytes are not written yet.
 #[derive(Debug)]
-struct Noise {
+pub struct Noise {
     stop: mpsc::Sender<()>,
     thread: std::thread::JoinHandle<Result<()>>,
 }
 
 impl Noise {
-    fn make(mounted: &Mounted, seed: u64) -> Self {
+    /// Begins.
+    pub fn make(mounted: &Mounted, seed: u64) -> Self {
         let path = mounted.path().join("unrelated");
         let (stop, stopped) = mpsc::channel();
         let thread = std::thread::spawn(move || {
@@ -166,7 +167,11 @@ impl Noise {
         Self { stop, thread }
     }
 
-    fn end(self) -> Result<()> {
+    /// Ends.
+    ///
+    /// # Errors
+    /// The disk refused a write.
+    pub fn end(self) -> Result<()> {
         drop(self.stop);
         match self.thread.join() {
             Ok(ended) => ended,

@@ -51,6 +51,16 @@ impl Inspector {
         })
     }
 
+    /// How many entries the image of a version has, and how many of them are missing or have wrong content in a
+    /// directory of somebody else.
+    ///
+    /// # Errors
+    /// The directory cannot be read.
+    pub fn count_wrong(&self, version: &str, directory: &Path) -> Result<(usize, usize)> {
+        let manifest = self.cast.changing.get(version).context("no such version")?;
+        self.expected.count_wrong(manifest, directory)
+    }
+
     /// Brings a node back and tells everything that is not as it has to be.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub mod disk;
 pub mod inside;
 pub mod inspect;
 pub mod machine;
+pub mod peers;
 pub mod played;
 pub mod step;
 pub mod tally;

@@ -91,6 +91,8 @@ pub enum Fate {
     Live,
     /// SIGKILL; the call is not made.
     Die,
+    /// The call is not made and says that it succeeded.
+    Skip,
 }
 
 /// Has the calling process stop at each of these calls from now on; [`follow`] has to have been called for it.
@@ -158,11 +160,16 @@ impl Followed {
                         Some(stop) if concerns(&stop, below) && !told_to_die => at(&stop)?,
                         Some(_) | None => Fate::Live,
                     };
-                    if fate == Fate::Die {
-                        told_to_die = true;
-                        nix::sys::signal::kill(self.process, Signal::SIGKILL)?;
-                    } else {
-                        go_on(thread, None)?;
+                    match fate {
+                        Fate::Live => go_on(thread, None)?,
+                        Fate::Skip => {
+                            skip(thread)?;
+                            go_on(thread, None)?;
+                        }
+                        Fate::Die => {
+                            told_to_die = true;
+                            nix::sys::signal::kill(self.process, Signal::SIGKILL)?;
+                        }
                     }
                 }
                 WaitStatus::PtraceEvent(thread, _, _) => go_on(thread, None)?,
@@ -284,6 +291,19 @@ impl Reader {
         let link = format!("/proc/{}/fd/{}", self.process, number & 0xffff_ffff);
         fs::read_link(link).unwrap_or_default()
     }
+}
+
+/// The kernel makes no call of number -1, and returns what stands in the register of the result.
+#[cfg(target_arch = "x86_64")]
+fn skip(thread: Pid) -> Result<()> {
+    let mut registers = ptrace::getregs(thread).context("read the registers")?;
+    (registers.orig_rax, registers.rax) = (u64::MAX, 0);
+    ptrace::setregs(thread, registers).context("write the registers")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn skip(_: Pid) -> Result<()> {
+    bail!("calls can be left out on x86_64 only")
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -48,8 +48,8 @@ impl Worker {
     ///
     /// # Errors
     /// It cannot be started.
-    pub fn start_traced(place: &Place, steps: &[Step], lies: &[Lie]) -> Result<Self> {
-        Self::start_with(place, steps, lies, &["--traced"])
+    pub fn start_traced(place: &Place, steps: &[Step]) -> Result<Self> {
+        Self::start_with(place, steps, &[], &["--traced"])
     }
 
     fn start_with(place: &Place, steps: &[Step], lies: &[Lie], more: &[&str]) -> Result<Self> {
