@@ -76,6 +76,15 @@ impl Publisher {
         Ok(())
     }
 
+    /// Adds the definition of one more image.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn define_image(&self, definition: &str, text: &str) -> Result<()> {
+        let path = self.work.join("definitions").join(format!("{definition}.toml"));
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+    }
+
     /// Builds one image.
     ///
     /// # Errors
