@@ -28,6 +28,7 @@ pub mod history;
 pub mod local;
 pub mod log;
 pub mod machine;
+pub mod newest;
 pub mod output;
 pub mod parameters;
 pub mod pins;

@@ -61,7 +61,15 @@ async fn carry_out(engine: &Engine, request: &Request, events: EventSink) -> Res
             reference,
             mode,
             force,
-        } => upgrade(engine, reference.as_deref(), *mode, *force, events).await,
+            allow_downgrade,
+        } => {
+            let options = UpgradeOptions {
+                download_only: *mode == UpgradeMode::DownloadOnly,
+                force: *force,
+                allow_downgrade: *allow_downgrade,
+            };
+            upgrade(engine, reference.as_deref(), *mode, options, events).await
+        }
         Request::Plan { reference } => Ok(Report::Plan(engine.plan(reference.as_deref()).await?)),
         Request::Rollback { deployment, force } => Ok(Report::Outcome(
             engine.rollback(*deployment, *force, events).await?,
@@ -92,16 +100,15 @@ async fn upgrade(
     engine: &Engine,
     reference: Option<&str>,
     mode: UpgradeMode,
-    force: bool,
+    options: UpgradeOptions,
     events: EventSink,
 ) -> Result<Report> {
-    let download_only = match mode {
-        UpgradeMode::Check => return Ok(Report::Plan(engine.plan(reference).await?)),
-        UpgradeMode::DownloadOnly => true,
-        UpgradeMode::Full => false,
-    };
-    let options = UpgradeOptions { download_only, force };
-    Ok(Report::Outcome(engine.upgrade(reference, options, events).await?))
+    match mode {
+        UpgradeMode::Check => Ok(Report::Plan(engine.plan(reference).await?)),
+        UpgradeMode::DownloadOnly | UpgradeMode::Full => {
+            Ok(Report::Outcome(engine.upgrade(reference, options, events).await?))
+        }
+    }
 }
 
 fn done(result: std::result::Result<(), AgentError>, verb: &str, services: &[String]) -> Result<Report> {

@@ -88,6 +88,11 @@ impl Roots {
         self.state.join("rejected")
     }
 
+    /// The newest release of each repository that this node has run.
+    pub fn newest(&self) -> PathBuf {
+        self.state.join("newest.json")
+    }
+
     /// Snapshots of service state taken for the way back, one directory a transaction.
     pub fn snapshots(&self) -> PathBuf {
         self.state.join("state")

@@ -61,6 +61,7 @@ fn upgrade() -> Request {
         reference: Some("registry.example:5000/compute-release:2".into()),
         mode: UpgradeMode::Full,
         force: false,
+        allow_downgrade: false,
     }
 }
 

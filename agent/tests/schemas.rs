@@ -149,6 +149,7 @@ fn every_request_is_valid_and_comes_back_as_it_was() {
             reference: Some("r".into()),
             mode: UpgradeMode::DownloadOnly,
             force: true,
+            allow_downgrade: true,
         },
         Request::Plan { reference: None },
         Request::Rollback {

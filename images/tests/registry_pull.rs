@@ -363,7 +363,17 @@ async fn a_release_is_signed_fetched_and_verified_online_and_in_a_bundle() {
     assert!(matches!(unsigned, VerifyError::Unsigned { .. }), "{unsigned}");
 
     let stranger = PrivateKey::generate(KeyKind::Ed25519).expect("a key");
-    let put = |key| sign(source.as_ref(), sink.as_ref(), &repository, &pushed.digest, key);
+    let put = |key| {
+        let now = jiff::Timestamp::now();
+        sign(
+            source.as_ref(),
+            sink.as_ref(),
+            &repository,
+            &pushed.digest,
+            key,
+            now,
+        )
+    };
     put(&stranger).await.expect("signed");
     let untrusted = verify(&trusted, source.as_ref(), artifact.clone())
         .await

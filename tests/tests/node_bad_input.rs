@@ -199,7 +199,8 @@ impl World {
     }
 
     fn upgrade(&self, version: &str) -> Result<Said> {
-        self.nodectl(&["upgrade", &reference(version)])
+        // Some go back and forth between releases, which is what --allow-downgrade is for.
+        self.nodectl(&["upgrade", "--allow-downgrade", &reference(version)])
     }
 
     fn status(&self) -> Result<Value> {
@@ -276,7 +277,9 @@ impl World {
         fits: impl Fn(&Value) -> bool,
         act: impl FnOnce() -> Result<()>,
     ) -> Result<Said> {
-        let upgrade = self.node.command(["nodectl", "upgrade", &reference(version)])?;
+        let upgrade = self
+            .node
+            .command(["nodectl", "upgrade", "--allow-downgrade", &reference(version)])?;
         self.while_running(upgrade, fits, act)
     }
 
@@ -567,9 +570,12 @@ fn two_clients(world: &World) -> Result<()> {
     let before = world.seen()?;
     let (mine, theirs) = (reference(&to), reference(&from));
     let client = ["systemd-run", "--quiet", "--wait", "--collect", "--unit=client"];
-    let client = world
-        .node
-        .command(client.iter().chain(&["nodectl", "upgrade", &mine]))?;
+    let client =
+        world.node.command(
+            client
+                .iter()
+                .chain(&["nodectl", "upgrade", "--allow-downgrade", &mine]),
+        )?;
     let interrupted = world.while_running(client, entered("probation"), || {
         says(
             &world.nodectl(&["upgrade", &theirs])?,
@@ -647,9 +653,13 @@ fn killed_when(world: &World, fits: impl Fn(&Value) -> bool, kill: fn(&Noded) ->
 fn killed_on_the_way_back(world: &World) -> Result<()> {
     let before = world.seen()?;
     let noded = world.noded()?;
-    let upgrade = world
-        .node
-        .command(["nodectl", "upgrade", "--force", &reference("never")])?;
+    let upgrade = world.node.command([
+        "nodectl",
+        "upgrade",
+        "--force",
+        "--allow-downgrade",
+        &reference("never"),
+    ])?;
     let said = world.while_running(upgrade, entered("reverting"), || noded.kill_in_transaction())?;
     says(&said, 70, &["change"])?;
     world.settle()?;

@@ -15,5 +15,5 @@ pub use maintenance::{
     CheckResult, DeploymentEntry, DoctorCheck, DoctorReport, FsckFinding, FsckReport, GcReport,
 };
 pub use outcome::{Outcome, OutcomeKind, ServiceFailure};
-pub use plan::{Action, Disruption, Plan, PlannedGate, PlannedService, ReleaseInfo, WayBack};
+pub use plan::{Action, Disruption, Plan, PlannedGate, PlannedService, ReleaseInfo, SignedBy, WayBack};
 pub use status::{ImageInUse, ServiceState, ServiceStatus, Status, TransactionStatus, TrustStatus};

@@ -75,6 +75,21 @@ pub struct ReleaseInfo {
     pub name: String,
     /// Version of the release.
     pub version: String,
+    /// Who vouches for it; absent where the trust policy wants no signature.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signed: Option<SignedBy>,
+}
+
+/// Who vouches for a release.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SignedBy {
+    /// The repository that the signatures name.
+    pub repository: String,
+    /// The keys, by their files in the trust directory.
+    pub keys: Vec<String>,
+    /// When as many of them as the policy wants had signed; absent if they did not say.
+    #[schemars(with = "Option<String>")]
+    pub time: Option<jiff::Timestamp>,
 }
 
 /// One service in a plan, in the order in which it is brought up.

@@ -120,6 +120,9 @@ pub struct ReleaseVerified {
     pub version: String,
     /// Keys that signed it; empty where the policy asks for none.
     pub signed_by: Vec<String>,
+    /// When as many of them as the policy wants had signed; absent if they did not say.
+    #[schemars(with = "Option<String>")]
+    pub signed: Option<jiff::Timestamp>,
     /// The rule of the policy that asks for no signature.
     pub unchecked: Option<String>,
 }

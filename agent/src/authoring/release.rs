@@ -216,6 +216,7 @@ pub async fn sign(places: &Places, reference: &str, key: &Path, identity: Option
         &repository,
         &artifact.digest,
         &key,
+        jiff::Timestamp::now(),
     )
     .await
     .map_err(|error| AgentError::from_leaf(Kind::Unavailable, "can't sign the release", error))?;
@@ -247,9 +248,9 @@ pub async fn verify(places: &Places, trust: &Path, reference: &str) -> Result<Re
     let verified = verify::verify(&trust, source.as_ref(), artifact)
         .await
         .map_err(refused)?;
-    let (signed_by, unchecked) = match verified.authority().clone() {
-        Authority::Signed { keys, .. } => (keys, None),
-        Authority::Unchecked { rule } => (Vec::new(), Some(rule)),
+    let (signed_by, signed, unchecked) = match verified.authority().clone() {
+        Authority::Signed { keys, time, .. } => (keys, time, None),
+        Authority::Unchecked { rule } => (Vec::new(), None, Some(rule)),
     };
     let document = document_of(verified.get())?;
     Ok(ReleaseVerified {
@@ -258,6 +259,7 @@ pub async fn verify(places: &Places, trust: &Path, reference: &str) -> Result<Re
         name: document.name,
         version: document.version,
         signed_by,
+        signed,
         unchecked,
     })
 }

@@ -14,11 +14,11 @@ pub struct Upgrade {
     reference: Option<String>,
 
     /// Print what would be done and end; the same as `nodectl plan`.
-    #[arg(long, conflicts_with_all = ["check", "download_only", "force"])]
+    #[arg(long, conflicts_with_all = ["check", "download_only", "force", "allow_downgrade"])]
     plan: bool,
 
     /// Only say whether there is something to do: exit status 0 if so, 77 if not.
-    #[arg(long, conflicts_with_all = ["download_only", "force"])]
+    #[arg(long, conflicts_with_all = ["download_only", "force", "allow_downgrade"])]
     check: bool,
 
     /// Fetch, verify and stage, but don't switch; survives reboots.
@@ -28,6 +28,11 @@ pub struct Upgrade {
     /// Also take a release that was rejected on this node or that closes the way back, and restart what guests need.
     #[arg(long)]
     force: bool,
+
+    /// Also take a release that was signed before the newest one this node has run, which a registry may not
+    /// offer by itself.
+    #[arg(long)]
+    allow_downgrade: bool,
 }
 
 impl Upgrade {
@@ -49,6 +54,7 @@ impl Upgrade {
             reference,
             mode,
             force: self.force,
+            allow_downgrade: self.allow_downgrade,
         }
     }
 }

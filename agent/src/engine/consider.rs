@@ -14,7 +14,7 @@ use crate::parameters::{self, ParameterError};
 use crate::plan;
 use crate::ports::TrustedRelease;
 use crate::release::{Probation, Wanted, select};
-use crate::{history, rejected};
+use crate::{history, newest, rejected};
 
 /// Space that stays free for the way back and for logs, in bytes.
 const RESERVE: u64 = 64 << 20;
@@ -89,6 +89,12 @@ impl Engine {
             ))
             .hint("--force tries it again")),
         }
+    }
+
+    /// Refuses a release that is older than one this node has run.
+    pub(super) fn check_age(&self, considered: &Considered) -> Result<()> {
+        let present = considered.present.as_ref().map(|p| &p.document.release);
+        newest::check(&self.roots, &considered.release.info, present)
     }
 
     /// Refuses what this host can't run or hold. Returns warnings.

@@ -110,6 +110,9 @@ impl Engine {
         if let Err(e) = self.check_rejected(&considered.release) {
             warnings.push(e.to_string());
         }
+        if let Err(e) = self.check_age(considered) {
+            warnings.push(e.chain());
+        }
         let damage = self.way_back(considered.present.as_ref())?;
         let Prospect { there, back } = self.prospect(considered).await?;
         warnings.extend(there.notes);

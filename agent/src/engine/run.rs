@@ -11,11 +11,12 @@ use super::journal::Transaction;
 use super::probation::Times;
 use super::report::Reporter;
 use super::snapshot::Snapshots;
-use crate::api::{PlannedService, ServiceFailure};
+use crate::api::{OperationKind, PlannedService, ServiceFailure};
 use crate::config;
 use crate::deployment::{Deployment, Seq, current};
 use crate::error::{AgentError, Kind, Result};
 use crate::machine::{Effect, Event, State, next};
+use crate::newest;
 use crate::rejected::{self, Rejected};
 
 /// One transaction, from the moment it is armed or found open.
@@ -108,6 +109,7 @@ impl<'a> Run<'a> {
             Effect::Close => {
                 if !back {
                     config::write_parameters(&self.engine.roots, &self.journal.parameters)?;
+                    self.record_newest();
                 }
                 Transaction::remove(&self.engine.roots, self.lock)?;
                 if let Err(e) = self.snapshots().discard() {
@@ -115,6 +117,17 @@ impl<'a> Run<'a> {
                 }
                 Ok(Some(if back { Event::Reverted } else { Event::Closed }))
             }
+        }
+    }
+
+    /// Rollbacks and settings are of releases that were weighed when they came.
+    fn record_newest(&self) {
+        if self.journal.movement.kind != OperationKind::Upgrade {
+            return;
+        }
+        // The release holds; until the record does, what runs counts as the newest.
+        if let Err(e) = newest::record(&self.engine.roots, &self.journal.release) {
+            self.reporter.warn(e.chain());
         }
     }
 

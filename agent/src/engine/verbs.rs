@@ -19,6 +19,8 @@ pub struct UpgradeOptions {
     pub download_only: bool,
     /// Also take a release that failed here or that leaves no way back, and restart what guests need.
     pub force: bool,
+    /// Also take a release that is older than one this node has run.
+    pub allow_downgrade: bool,
 }
 
 impl Engine {
@@ -56,6 +58,12 @@ impl Engine {
         let planned = self.planned(&considered, options.force).await?;
         if self.same_as_present(&considered, &planned) {
             return Ok(self.nothing_to_do(&considered, planned));
+        }
+        if let Err(e) = self.check_age(&considered) {
+            if !options.allow_downgrade {
+                return Err(e);
+            }
+            reporter.warn(e.chain());
         }
         let operation = self.begin(
             &lock,

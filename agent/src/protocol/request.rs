@@ -32,6 +32,9 @@ pub enum Request {
         mode: UpgradeMode,
         /// Also take a release that is on record as rejected, or give up the way back.
         force: bool,
+        /// Also take a release that is older than one this node has run.
+        #[serde(default)]
+        allow_downgrade: bool,
     },
     /// Say what an upgrade would do.
     Plan {

@@ -93,6 +93,7 @@ pub fn release() -> api::ReleaseInfo {
         digest: format!("sha256:{}", "ab".repeat(32)),
         name: "compute".into(),
         version: "2".into(),
+        signed: None,
     }
 }
 

@@ -6,6 +6,7 @@ mod crash;
 mod drain;
 mod node;
 mod probation;
+mod replay;
 mod story;
 mod wayback;
 mod world;

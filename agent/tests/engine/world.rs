@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use node_agent::api::{FsckReport, ReleaseInfo, TrustStatus};
+use node_agent::api::{FsckReport, ReleaseInfo, SignedBy, TrustStatus};
 use node_agent::config::Settings;
 use node_agent::definition::{Fact, Gate, Probe, Requires, Scope, When};
 use node_agent::deployment::ImageFacts;
@@ -122,6 +122,7 @@ impl World {
             digest: Digest::of(&bytes).to_string(),
             name: document.name.clone(),
             version: document.version.clone(),
+            signed: None,
         };
         self.script().releases.insert(
             reference.into(),
@@ -131,6 +132,17 @@ impl World {
                 bytes,
             },
         );
+    }
+
+    /// A published release gets a signature of this day.
+    pub fn sign(&self, reference: &str, day: &str) {
+        let signed = SignedBy {
+            repository: "r".into(),
+            keys: vec!["a.pub".into()],
+            time: Some(format!("{day}T00:00:00Z").parse().unwrap()),
+        };
+        let mut script = self.script();
+        script.releases.get_mut(reference).unwrap().info.signed = Some(signed);
     }
 
     /// Pids of the services that run.

@@ -3,6 +3,7 @@
 //! ("simple signing") and carries the signature over its bytes as an annotation.
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -16,6 +17,7 @@ use crate::source::{Sink, Source, SourceError, document, optional, read_blob};
 /// Media type of a payload.
 pub const SIGNATURE_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
+const TIMESTAMP: &str = "timestamp";
 const PAYLOAD_TYPE: &str = "cosign container image signature";
 /// Signatures looked at; more make verification slow without making it truer.
 const MAX_SIGNATURES: usize = 32;
@@ -26,7 +28,8 @@ const MAX_PAYLOAD: u64 = 64 << 10;
 pub struct Payload {
     /// What the signer vouches for.
     pub critical: Critical,
-    /// What else the signer noted; not used.
+    /// What else the signer noted: `timestamp`, when it was signed, in seconds since 1970
+    /// (containers-signature(5), "optional"), as a number or, from `cosign sign -a`, as text.
     #[serde(default)]
     pub optional: Option<serde_json::Map<String, serde_json::Value>>,
 }
@@ -74,6 +77,29 @@ impl Payload {
             },
             optional: None,
         }
+    }
+
+    /// The same, with the time of signing.
+    #[must_use]
+    pub fn signed_at(mut self, time: Timestamp) -> Self {
+        let creator = concat!("nodectl ", env!("CARGO_PKG_VERSION"));
+        let noted = self.optional.get_or_insert_default();
+        noted.insert("creator".to_owned(), creator.into());
+        noted.insert(TIMESTAMP.to_owned(), time.as_second().into());
+        self
+    }
+
+    /// When it was signed, if the signer noted it. The error is the reason in words.
+    pub(super) fn time(&self) -> Result<Option<Timestamp>, String> {
+        let Some(noted) = self.optional.as_ref().and_then(|noted| noted.get(TIMESTAMP)) else {
+            return Ok(None);
+        };
+        let seconds = noted
+            .as_i64()
+            .or_else(|| noted.as_str().and_then(|text| text.parse().ok()));
+        let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+        time.map(Some)
+            .ok_or_else(|| format!("its timestamp {noted} is no number of seconds"))
     }
 
     /// Parses payload bytes. The error is the reason in words.
@@ -163,7 +189,8 @@ pub enum SignError {
     Source(#[from] SourceError),
 }
 
-/// Signs a digest as `repository` and stores the signature beside those that are there.
+/// Signs a digest as `repository`, as of `time`, and stores the signature beside those that are there. An
+/// earlier signature of the same key for the same repository and digest gives way.
 ///
 /// # Errors
 /// If the key does not work, or the place can't be read or written.
@@ -173,18 +200,20 @@ pub async fn sign(
     repository: &str,
     digest: &Digest,
     key: &PrivateKey,
+    time: Timestamp,
 ) -> Result<(), SignError> {
     let tag = signature_tag(digest);
     let mut layers = present(source, &tag).await?;
-    let payload = serde_json::to_vec(&Payload::new(repository, *digest)).expect("a payload is JSON");
-    let mut layer = NewLayer::new(SIGNATURE_TYPE, payload);
+    let payload = Payload::new(repository, *digest).signed_at(time);
+    let bytes = serde_json::to_vec(&payload).expect("a payload is JSON");
+    let mut layer = NewLayer::new(SIGNATURE_TYPE, bytes);
     let signature = openssl::base64::encode_block(&key.sign(&layer.bytes)?);
     layer.annotations.insert(SIGNATURE.to_owned(), signature);
     let public = key.public()?;
-    // A signature by this key over the same payload is replaced: ECDSA makes another one each time.
     layers.retain(|old| {
         let made = old.annotations.get(SIGNATURE).and_then(|text| decode(text));
-        old.bytes != layer.bytes || !made.is_some_and(|made| public.verifies(&old.bytes, &made))
+        let same = Payload::parse(&old.bytes).is_ok_and(|old| old.critical == payload.critical);
+        !same || !made.is_some_and(|made| public.verifies(&old.bytes, &made))
     });
     layers.push(layer);
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::of(&layer.bytes)).collect();
@@ -231,6 +260,22 @@ mod tests {
         assert!(Payload::parse(text.as_bytes()).is_ok());
         let other = text.replace(PAYLOAD_TYPE, "atomic container signature");
         assert!(Payload::parse(other.as_bytes()).is_err());
+    }
+
+    #[test]
+    fn the_time_of_signing_is_a_number_or_its_text() {
+        let time: Timestamp = "2026-11-21T12:00:00Z".parse().expect("a time");
+        let payload = Payload::new("q.example/a", Digest::of(b"x")).signed_at(time);
+        assert_eq!(payload.time(), Ok(Some(time)));
+        let noted = |value: serde_json::Value| Payload {
+            optional: Some([(TIMESTAMP.to_owned(), value)].into_iter().collect()),
+            ..payload.clone()
+        };
+        assert_eq!(noted(json!(time.as_second().to_string())).time(), Ok(Some(time)));
+        for bad in [json!("yesterday"), json!(1.5), json!(null), json!(i64::MAX)] {
+            assert!(noted(bad.clone()).time().is_err(), "{bad}");
+        }
+        assert_eq!(Payload::new("q.example/a", Digest::of(b"x")).time(), Ok(None));
     }
 
     #[test]

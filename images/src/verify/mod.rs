@@ -1,12 +1,14 @@
 //! Who vouches for a digest. Only [`verify`] makes a [`Verified`] value.
 //!
 //! ```text
-//! policy.rs   which keys for which repository (pure); nothing is trusted by default
+//! policy.rs   which keys for which repository; nothing is trusted by default
+//! judge.rs    the weighing of signatures against it (pure)
 //! key.rs      ed25519 and ECDSA P-256 keys
 //! cosign.rs   where signatures are stored and what they say
 //! ```
 
 mod cosign;
+mod judge;
 mod key;
 mod policy;
 
@@ -34,6 +36,9 @@ pub enum Authority {
         repository: String,
         /// The keys' file names, sorted.
         keys: Vec<String>,
+        /// As of when they vouch for it: the time at or after which as many keys as the policy wants have
+        /// signed. None where too few of them noted one.
+        time: Option<jiff::Timestamp>,
     },
     /// The policy spells out that nothing is checked here.
     Unchecked {
@@ -189,7 +194,19 @@ async fn vouched_for(trust: &Trust, source: &dyn Source, digest: &Digest) -> Res
         });
     }
     let fixed = source.repository();
-    policy::judge(trust, &place, fixed.as_deref(), digest, &signatures)
+    let now = jiff::Timestamp::now();
+    judge::judge(trust, &place, fixed.as_deref(), digest, &signatures, now)
+}
+
+/// Whether one signature is enough.
+#[cfg(fuzzing)]
+pub(crate) fn accepts(trust: &Trust, place: &str, digest: &Digest, payload: &[u8], signature: &[u8]) -> bool {
+    let signature = cosign::Signature {
+        payload: bytes::Bytes::copy_from_slice(payload),
+        signature: Some(signature.to_vec()),
+    };
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    judge::judge(trust, place, Some(place), digest, &[signature], now).is_ok()
 }
 
 fn file_of(source: &dyn Source) -> String {

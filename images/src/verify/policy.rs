@@ -2,13 +2,17 @@
 //! is refused.
 //!
 //! ```toml
-//! revoked = ["2025.pub"]              # never count, whatever a rule says
+//! revoked = ["stolen.pub"]            # counts nowhere, whatever a rule says; a file or a fingerprint
+//!
+//! [retired]                           # counts for what it signed until then
+//! "2025.pub" = "2026-01-31T00:00:00Z"
 //!
 //! [[repository]]
 //! name = "registry.example/compute"   # this repository and all below it
 //! keys = ["2026.pub", "2027.pub"]     # files beside policy.toml
 //! signatures = 1                      # so many of them have to have signed
 //! identity = "build.example/compute"  # the name the signer used, if another
+//! max_age_days = 90                   # signatures that are older, or don't say, do not count
 //!
 //! [[repository]]
 //! name = "127.0.0.1:5000"
@@ -16,14 +20,13 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::cosign::{Payload, Signature};
 use super::key::{KeyError, PublicKey};
-use super::{Authority, VerifyError};
 use crate::digest::Digest;
 
 /// The policy and its keys.
@@ -32,6 +35,7 @@ pub struct Trust {
     rules: Vec<Rule>,
     keys: BTreeMap<String, PublicKey>,
     revoked: BTreeSet<Digest>,
+    retired: BTreeMap<Digest, Timestamp>,
 }
 
 /// What holds for a repository and all below it.
@@ -43,6 +47,8 @@ pub struct Rule {
     pub identity: Option<String>,
     /// What has to hold.
     pub require: Requirement,
+    /// How old a signature may be, in days; none for no limit.
+    pub max_age_days: Option<NonZeroU32>,
 }
 
 /// What has to hold for content to be accepted.
@@ -104,6 +110,8 @@ struct File {
     #[serde(default)]
     revoked: Vec<String>,
     #[serde(default)]
+    retired: BTreeMap<String, Timestamp>,
+    #[serde(default)]
     repository: Vec<RawRule>,
 }
 
@@ -114,6 +122,7 @@ struct RawRule {
     keys: Option<Vec<String>>,
     signatures: Option<NonZeroUsize>,
     identity: Option<String>,
+    max_age_days: Option<NonZeroU32>,
     insecure: Option<Insecure>,
 }
 
@@ -156,14 +165,29 @@ impl Trust {
             }
             trust.rules.push(rule);
         }
-        for entry in file.revoked {
-            let revoked = match Digest::parse(&entry) {
-                Ok(fingerprint) => fingerprint,
-                Err(_) => load_key(directory, &entry)?.fingerprint(),
-            };
-            trust.revoked.insert(revoked);
+        for entry in &file.revoked {
+            trust.revoked.insert(fingerprint(directory, entry)?);
+        }
+        for (entry, time) in &file.retired {
+            trust.retired.insert(fingerprint(directory, entry)?, *time);
         }
         Ok(trust)
+    }
+
+    /// A key by the name of its file.
+    pub(super) fn key(&self, name: &str) -> Option<&PublicKey> {
+        self.keys.get(name)
+    }
+
+    /// Whether nothing that this key ever signed counts.
+    pub fn is_revoked(&self, name: &str) -> bool {
+        self.key(name)
+            .is_some_and(|key| self.revoked.contains(&key.fingerprint()))
+    }
+
+    /// Until when what this key signed counts, if there is an end.
+    pub fn retired(&self, name: &str) -> Option<Timestamp> {
+        self.retired.get(&self.key(name)?.fingerprint()).copied()
     }
 
     fn unique(&self, rule: Rule) -> Result<Rule, String> {
@@ -196,6 +220,14 @@ impl Trust {
     }
 }
 
+/// A key as the policy names it: by its file, or by its fingerprint where the file is gone.
+fn fingerprint(directory: &Path, entry: &str) -> Result<Digest, PolicyError> {
+    match Digest::parse(entry) {
+        Ok(fingerprint) => Ok(fingerprint),
+        Err(_) => Ok(load_key(directory, entry)?.fingerprint()),
+    }
+}
+
 fn rule(raw: RawRule) -> Result<Rule, String> {
     if raw.name.is_empty() || raw.name.ends_with('/') || raw.name.contains('@') {
         return Err("is not a repository, nor the start of one".to_owned());
@@ -203,6 +235,9 @@ fn rule(raw: RawRule) -> Result<Rule, String> {
     let require = match (raw.keys, raw.insecure, raw.signatures) {
         (Some(_), Some(_), _) => return Err("has keys and is insecure: one or the other".to_owned()),
         (None, Some(_), Some(_)) => return Err("is insecure and wants signatures".to_owned()),
+        (None, Some(Insecure::AcceptUnsigned), None) if raw.max_age_days.is_some() => {
+            return Err("is insecure and wants signatures of some age".to_owned());
+        }
         (None, Some(Insecure::AcceptUnsigned), None) => Requirement::Nothing,
         (None, None, _) => {
             return Err("names no keys (nor says insecure = \"accept-unsigned\")".to_owned());
@@ -222,6 +257,7 @@ fn rule(raw: RawRule) -> Result<Rule, String> {
         name: raw.name,
         identity: raw.identity,
         require,
+        max_age_days: raw.max_age_days,
     })
 }
 
@@ -245,7 +281,7 @@ impl Rule {
     }
 
     /// The repository a signature must name for content of `place`.
-    fn expected(&self, place: &str) -> Option<String> {
+    pub(super) fn expected(&self, place: &str) -> Option<String> {
         let rest = self.rest(place)?;
         match &self.identity {
             Some(identity) => Some(format!("{identity}{rest}")),
@@ -254,7 +290,7 @@ impl Rule {
     }
 
     /// Whether this rule is about signatures that name `repository`.
-    fn speaks_of(&self, repository: &str) -> bool {
+    pub(super) fn speaks_of(&self, repository: &str) -> bool {
         match (&self.identity, self.name.as_str()) {
             (Some(identity), _) => below(identity, repository).is_some(),
             (None, "*") => true,
@@ -267,114 +303,6 @@ impl Rule {
 fn below<'a>(start: &str, text: &'a str) -> Option<&'a str> {
     let rest = text.strip_prefix(start)?;
     (rest.is_empty() || rest.starts_with('/')).then_some(rest)
-}
-
-/// Weighs signatures. `repository` is the place's name where it has one; for files the name in the
-/// signed payload counts instead.
-pub(super) fn judge(
-    trust: &Trust,
-    place: &str,
-    repository: Option<&str>,
-    digest: &Digest,
-    signatures: &[Signature],
-) -> Result<Authority, VerifyError> {
-    // Repository as signed → keys that have signed, and how many the rule wants.
-    let mut signed: BTreeMap<String, (BTreeSet<String>, usize)> = BTreeMap::new();
-    let mut reasons = Vec::new();
-    for (number, signature) in signatures.iter().enumerate() {
-        match one(trust, repository, digest, signature) {
-            Ok((name, key, needed)) => {
-                let entry = signed.entry(name).or_insert((BTreeSet::new(), needed));
-                entry.0.insert(key);
-            }
-            Err(reason) => reasons.push(format!("signature {}: {reason}", number + 1)),
-        }
-    }
-    let mut short = None;
-    for (name, (keys, needed)) in signed {
-        let keys: Vec<String> = keys.into_iter().collect();
-        if distinct(trust, &keys) >= needed {
-            return Ok(Authority::Signed {
-                repository: name,
-                keys,
-            });
-        }
-        short = Some((keys, needed));
-    }
-    let place = place.to_owned();
-    match short {
-        Some((have, needed)) => Err(VerifyError::TooFew {
-            place,
-            digest: *digest,
-            have,
-            needed,
-        }),
-        None => Err(VerifyError::Untrusted {
-            place,
-            digest: *digest,
-            reasons,
-        }),
-    }
-}
-
-/// Two files with the same key count once.
-fn distinct(trust: &Trust, names: &[String]) -> usize {
-    let fingerprints = names.iter().filter_map(|name| trust.keys.get(name));
-    fingerprints
-        .map(PublicKey::fingerprint)
-        .collect::<BTreeSet<_>>()
-        .len()
-}
-
-/// Judges one signature: the repository it names, the key that made it, and how many are needed.
-fn one(
-    trust: &Trust,
-    repository: Option<&str>,
-    digest: &Digest,
-    signature: &Signature,
-) -> Result<(String, String, usize), String> {
-    let bytes = signature.signature.as_deref().ok_or("not base64")?;
-    let payload = Payload::parse(&signature.payload)?;
-    let named = payload.repository().to_owned();
-    let rule = match repository {
-        Some(repository) => {
-            let rule = trust.rule_for(repository).ok_or("no rule")?;
-            let expected = rule.expected(repository).ok_or("no rule")?;
-            if named != expected {
-                return Err(format!("it is for {named}, not for {expected}"));
-            }
-            rule
-        }
-        None => trust
-            .rules
-            .iter()
-            .filter(|rule| rule.speaks_of(&named))
-            .max_by_key(|rule| rule.name.len())
-            .ok_or_else(|| format!("it is for {named}, which no rule covers"))?,
-    };
-    let Requirement::Signatures { keys, needed } = &rule.require else {
-        return Err(format!(
-            "the rule for {named} has no keys, and a file proves no origin"
-        ));
-    };
-    if payload.critical.image.docker_manifest_digest != *digest {
-        return Err(format!(
-            "it is over {}",
-            payload.critical.image.docker_manifest_digest
-        ));
-    }
-    let made_by = keys.iter().find(|name| {
-        trust
-            .keys
-            .get(*name)
-            .is_some_and(|key| key.verifies(&signature.payload, bytes))
-    });
-    let name = made_by.ok_or_else(|| format!("made by none of {}", keys.join(", ")))?;
-    let fingerprint = trust.keys.get(name).map(PublicKey::fingerprint);
-    if fingerprint.is_some_and(|fingerprint| trust.revoked.contains(&fingerprint)) {
-        return Err(format!("made by {name}, which is revoked"));
-    }
-    Ok((named, name.clone(), needed.get()))
 }
 
 #[cfg(test)]

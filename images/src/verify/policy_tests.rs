@@ -1,7 +1,12 @@
 //! Tables for the trust policy.
 
 use super::*;
-use crate::verify::{KeyKind, PrivateKey};
+use crate::verify::cosign::{Payload, Signature};
+use crate::verify::judge::judge as judge_at;
+use crate::verify::{Authority, KeyKind, PrivateKey, VerifyError};
+
+#[path = "changed_tests.rs"]
+mod changed;
 
 struct Fixture {
     directory: tempfile::TempDir,
@@ -24,6 +29,38 @@ impl Fixture {
     fn trust(&self, policy: &str) -> Result<Trust, PolicyError> {
         std::fs::write(self.directory.path().join("policy.toml"), policy).expect("written");
         Trust::load(self.directory.path())
+    }
+}
+
+fn time(text: &str) -> Timestamp {
+    text.parse().expect("a time")
+}
+
+fn judge(
+    trust: &Trust,
+    place: &str,
+    repository: Option<&str>,
+    digest: &Digest,
+    signatures: &[Signature],
+) -> Result<Authority, VerifyError> {
+    judge_at(
+        trust,
+        place,
+        repository,
+        digest,
+        signatures,
+        time("2026-06-01T00:00:00Z"),
+    )
+}
+
+fn signed_on(key: &PrivateKey, repository: &str, digest: Digest, day: &str) -> Signature {
+    let at = time(&format!("{day}T00:00:00Z"));
+    let payload = Payload::new(repository, digest).signed_at(at);
+    let payload = serde_json::to_vec(&payload).expect("json");
+    let signature = key.sign(&payload).expect("signed");
+    Signature {
+        payload: payload.into(),
+        signature: Some(signature),
     }
 }
 
@@ -120,6 +157,12 @@ fn no_policy_trusts_nothing_and_a_bad_one_is_refused() {
             "[[repository]]\nname = \"a\"\nkeys = [\"one.pub\"]\ninsecure = \"accept-unsigned\"",
             "one or the other",
         ),
+        (
+            "[[repository]]\nname = \"a\"\ninsecure = \"accept-unsigned\"\nmax_age_days = 1",
+            "of some age",
+        ),
+        ("[retired]\n\"none.pub\" = \"2026-01-01T00:00:00Z\"", "none.pub"),
+        ("[retired]\n\"one.pub\" = \"soon\"", "not a trust policy"),
         (
             "[[repository]]\nname=\"a\"\nkeys=[\"one.pub\"]\n[[repository]]\nname=\"a\"\nkeys=[\"two.pub\"]",
             "two rules",
@@ -244,8 +287,102 @@ fn a_file_is_judged_by_the_name_in_the_signature() {
     let expected = Authority::Signed {
         repository: "q.example/compute/release".to_owned(),
         keys: vec!["one.pub".to_owned()],
+        time: None,
     };
     assert_eq!(accept("q.example/compute/release").expect("covered"), expected);
     accept("q.example/other").expect_err("not covered");
     accept("lab.example/x").expect_err("an insecure rule is for the registry, not for files");
+}
+
+#[test]
+fn a_retired_key_counts_for_what_it_signed_before() {
+    let fixture = fixture();
+    let trust = fixture
+        .trust(&format!(
+            "[retired]\n\"one.pub\" = \"2026-01-31T00:00:00Z\"\n{TWO_KEYS}"
+        ))
+        .expect("a policy");
+    let digest = Digest::of(b"x");
+    let place = "q.example/compute";
+    let accept = |signature| judge(&trust, place, Some(place), &digest, &[signature]);
+    accept(signed_on(&fixture.one, place, digest, "2026-01-30")).expect("before");
+    accept(signed_on(&fixture.two, place, digest, "2026-02-01")).expect("the other key");
+    for (signature, expected) in [
+        (
+            signed_on(&fixture.one, place, digest, "2026-02-01"),
+            "which was retired at",
+        ),
+        (signed(&fixture.one, place, digest), "does not say when"),
+    ] {
+        let error = accept(signature).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn signatures_grow_too_old_where_the_rule_says_so() {
+    let fixture = fixture();
+    let trust = fixture
+        .trust(&format!("{TWO_KEYS}max_age_days = 30"))
+        .expect("a policy");
+    let digest = Digest::of(b"x");
+    let place = "q.example/compute";
+    let accept = |signature| judge(&trust, place, Some(place), &digest, &[signature]);
+    for day in ["2026-05-31", "2026-05-02", "2099-01-01"] {
+        accept(signed_on(&fixture.one, place, digest, day)).expect(day);
+    }
+    for (signature, expected) in [
+        (
+            signed_on(&fixture.one, place, digest, "2026-05-01"),
+            "more than 30 days ago",
+        ),
+        (
+            signed(&fixture.one, place, digest),
+            "does not say when it was made",
+        ),
+    ] {
+        let error = accept(signature).expect_err(expected).to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn the_time_is_the_one_that_enough_keys_vouch_for() {
+    let fixture = fixture();
+    let digest = Digest::of(b"x");
+    let place = "q.example/compute";
+    let on = |key, day| signed_on(key, place, digest, day);
+    let (one, two) = (&fixture.one, &fixture.two);
+    let table = [
+        (
+            1,
+            vec![on(one, "2026-01-01"), on(one, "2026-03-01")],
+            Some("2026-03-01"),
+        ),
+        (
+            1,
+            vec![on(one, "2026-01-01"), signed(two, place, digest)],
+            Some("2026-01-01"),
+        ),
+        (
+            2,
+            vec![on(one, "2026-01-01"), on(two, "2026-03-01")],
+            Some("2026-01-01"),
+        ),
+        (2, vec![on(one, "2026-01-01"), signed(two, place, digest)], None),
+    ];
+    for (needed, signatures, expected) in table {
+        let trust = fixture
+            .trust(&format!("{TWO_KEYS}signatures = {needed}"))
+            .expect("a policy");
+        let authority = judge(&trust, place, Some(place), &digest, &signatures).expect("accepted");
+        let Authority::Signed { time: at, .. } = authority else {
+            panic!("it is signed");
+        };
+        assert_eq!(
+            at,
+            expected.map(|day| time(&format!("{day}T00:00:00Z"))),
+            "{needed}"
+        );
+    }
 }

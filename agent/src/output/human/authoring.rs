@@ -102,13 +102,14 @@ impl Human for ReleaseVerified {
         page.field("Release", format!("{} {}", self.name, self.version));
         page.field("From", &self.reference);
         page.field("Digest", self.digest.to_string());
+        let when = self.signed.map(|at| format!(", {at}")).unwrap_or_default();
         let verdict = match &self.unchecked {
             Some(rule) => page
                 .terminal()
                 .red(format!("nobody has to sign it: the policy's rule {rule} says so")),
             None => page
                 .terminal()
-                .green(format!("signed by {}", self.signed_by.join(", "))),
+                .green(format!("signed by {}{when}", self.signed_by.join(", "))),
         };
         page.field("Trust", verdict);
     }

@@ -14,7 +14,7 @@ use node_images::pull::{self, ImageRequest, PullOptions, PullReport};
 use node_images::reference::Reference;
 use node_images::source::Sources;
 use node_images::store::{FsckOptions, Holders, Locked, Store, Verification};
-use node_images::verify::{Authority, Requirement, Trust, verify};
+use node_images::verify::{Trust, verify};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -138,6 +138,7 @@ fn layer_policy(settings: &Settings) -> Policy {
     Policy {
         setuid: treatment(settings.policy.setuid),
         file_capabilities: treatment(settings.policy.file_capabilities),
+        limits: settings.policy.limits.unwrap_or_default(),
         ..Policy::default()
     }
 }
@@ -155,8 +156,8 @@ impl Images for StoreAndRegistries {
         let verified = verify(&trust, source.as_ref(), artifact)
             .await
             .map_err(|e| trouble::verify(reference, e))?;
-        let unsigned = matches!(verified.authority(), Authority::Unchecked { .. });
-        if unsigned {
+        let signed = super::trust::signed_by(verified.authority());
+        if signed.is_none() {
             tracing::warn!(
                 reference,
                 "the trust policy accepts this release without a signature"
@@ -174,6 +175,7 @@ impl Images for StoreAndRegistries {
             digest: digest.to_string(),
             name: document.name.clone(),
             version: document.version.clone(),
+            signed,
         };
         Ok(TrustedRelease {
             info,
@@ -312,31 +314,7 @@ impl Images for StoreAndRegistries {
     }
 
     fn trust(&self) -> TrustStatus {
-        let policy = match self.trust_policy() {
-            Ok(policy) => policy,
-            Err(e) => {
-                return TrustStatus {
-                    signatures_required: true,
-                    keys: Vec::new(),
-                    warnings: vec![e.chain()],
-                };
-            }
-        };
-        let mut keys = BTreeSet::new();
-        for rule in policy.rules() {
-            if let Requirement::Signatures { keys: names, .. } = &rule.require {
-                keys.extend(names.iter().cloned());
-            }
-        }
-        let warnings: Vec<String> = policy
-            .insecure_rules()
-            .map(|rule| format!("releases from {rule} are taken without a signature"))
-            .collect();
-        TrustStatus {
-            signatures_required: warnings.is_empty(),
-            keys: keys.into_iter().collect(),
-            warnings,
-        }
+        super::trust::status(self.trust_policy())
     }
 }
 

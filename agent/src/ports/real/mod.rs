@@ -8,6 +8,7 @@ mod mend;
 mod meter;
 mod probes;
 mod trouble;
+mod trust;
 mod units;
 
 use std::sync::Arc;
