@@ -193,6 +193,9 @@ pub enum EntryProblem {
     /// The owner does not fit 32 bits or is the reserved value.
     #[error("the owner {0} is out of range")]
     Owner(u64),
+    /// More than a file tree may have, with what the names imply.
+    #[error("the image's file tree has too many entries or too long names")]
+    TreeSize,
     /// A file size beyond the policy's limit for the layer.
     #[error("the file would unpack to {0} bytes, over the limit")]
     Size(u64),

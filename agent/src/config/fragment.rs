@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::path::PathBuf;
 
+use node_images::layer::Limits;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -66,6 +67,8 @@ pub struct RegistriesFragment {
     /// Registry host → hosts that its credentials may be sent to for a token, if they share no parent
     /// domain with it.
     pub auth_realms: BTreeMap<String, Vec<String>>,
+    /// Registry host → file with the certificates (PEM) that alone may vouch for it.
+    pub ca_files: BTreeMap<String, PathBuf>,
     /// Downloads at a time.
     pub parallel: Option<u8>,
     /// Attempts for each request.
@@ -108,6 +111,8 @@ pub struct PolicyFragment {
     pub setuid: Option<Treatment>,
     /// Files with capabilities.
     pub file_capabilities: Option<Treatment>,
+    /// Bounds on each layer.
+    pub limits: Option<Limits>,
 }
 
 /// What to do with something that gives privileges.

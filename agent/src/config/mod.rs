@@ -64,6 +64,8 @@ pub struct Registries {
     pub auth_file: Option<PathBuf>,
     /// Registry host → hosts that its credentials may be sent to for a token.
     pub auth_realms: BTreeMap<String, Vec<String>>,
+    /// Registry host → file with the certificates (PEM) that alone may vouch for it.
+    pub ca_files: BTreeMap<String, PathBuf>,
     /// Downloads at a time.
     pub parallel: Option<u8>,
     /// Attempts for each request.
@@ -79,6 +81,7 @@ impl Registries {
             insecure_http: self.insecure_http.clone(),
             auth_file: self.auth_file.clone(),
             auth_realms: self.auth_realms.clone(),
+            ca_files: self.ca_files.clone(),
             parallel: self.parallel.unwrap_or(defaults.parallel),
             retries: self.retries.unwrap_or(defaults.retries),
         }
@@ -117,6 +120,7 @@ impl From<Fragment> for Settings {
                 insecure_http: registries.insecure_http,
                 auth_file: registries.auth_file,
                 auth_realms: registries.auth_realms,
+                ca_files: registries.ca_files,
                 parallel: registries.parallel,
                 retries: registries.retries,
             },

@@ -131,24 +131,26 @@ impl Import<'_> {
         let path = match self.verdict(member).map_err(fail)? {
             Verdict::Ignore => return Ok(()),
             Verdict::Opaque(dir) => {
+                self.metadata += dir.len() as u64;
                 self.index.opaque.insert(dir);
                 return Ok(());
             }
             Verdict::Whiteout(path) => {
+                self.metadata += path.len() as u64;
                 self.index.whiteouts.insert(path);
                 return Ok(());
             }
             Verdict::Entry(path) => path,
         };
         let attributes = self.attributes(member).map_err(fail)?;
-        self.metadata += metadata_bytes(&path, member);
         let node = match &member.kind {
             Kind::Directory => Node::Directory(attributes),
             Kind::Fifo => Node::Fifo(attributes),
             Kind::Symlink(target) => symlink(target, attributes).map_err(fail)?,
             Kind::HardLink(target) => {
                 let target = self.link_target(target).map_err(fail)?;
-                return Ok(self.index.link(path, target).map_err(fail)?);
+                let node = self.index.link_node(target).map_err(fail)?;
+                return self.put(path, node).map_err(|p| fail(p).into());
             }
             Kind::File if member.size == 0 => Node::Empty(attributes),
             Kind::File => self.file(archive, member, &attributes)?,
@@ -157,7 +159,13 @@ impl Import<'_> {
                 DevicePolicy::Refuse => return Err(fail(EntryProblem::Device).into()),
             },
         };
-        Ok(self.index.put(path, node).map_err(fail)?)
+        self.put(path, node).map_err(|p| fail(p).into())
+    }
+
+    /// Adds an entry and what it costs in memory. A hard link costs what it copies.
+    fn put(&mut self, path: EntryPath, node: Node) -> Result<(), EntryProblem> {
+        self.metadata += path.len() as u64 + node.weight();
+        self.index.put(path, node)
     }
 
     fn verdict(&self, member: &Member) -> Result<Verdict, EntryProblem> {
@@ -296,15 +304,4 @@ fn symlink(target: &[u8], attributes: Attributes) -> Result<Node, EntryProblem> 
     }
     let target = Bytes(target.to_vec());
     Ok(Node::Symlink { target, attributes })
-}
-
-/// What an entry costs in memory, roughly.
-fn metadata_bytes(path: &EntryPath, member: &Member) -> u64 {
-    let link = match &member.kind {
-        Kind::Symlink(target) | Kind::HardLink(target) => target.len(),
-        Kind::File | Kind::Directory | Kind::Device | Kind::Fifo => 0,
-    };
-    let xattrs = &member.attributes.xattrs;
-    let xattrs: usize = xattrs.iter().map(|(k, v)| k.len() + v.0.len()).sum();
-    (path.len() + link + xattrs) as u64
 }

@@ -115,6 +115,25 @@ pub enum Node {
     },
 }
 
+impl Node {
+    /// Bytes it takes in memory besides its own size.
+    pub(super) fn weight(&self) -> u64 {
+        let xattrs = |attributes: &Attributes| -> usize {
+            let pairs = attributes.xattrs.iter();
+            pairs.map(|(name, value)| name.len() + value.0.len()).sum()
+        };
+        let bytes = match self {
+            Self::Directory(attributes) | Self::Empty(attributes) | Self::Fifo(attributes) => {
+                xattrs(attributes)
+            }
+            Self::Symlink { target, attributes } => target.0.len() + xattrs(attributes),
+            Self::Link { target } => target.len(),
+            Self::File { .. } => 0,
+        };
+        bytes as u64
+    }
+}
+
 /// What one layer's archive contains.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -161,20 +180,17 @@ impl LayerIndex {
         put(&mut self.entries, path, node)
     }
 
-    /// Adds a hard link. One to an entry of this layer gets what that entry is now; one to a lower
+    /// What a hard link is. One to an entry of this layer gets what that entry is now; one to a lower
     /// layer's file is resolved when the layers are put together.
     ///
     /// # Errors
-    /// The target is a directory, or the link is named as the root.
-    pub fn link(&mut self, path: EntryPath, target: EntryPath) -> Result<(), EntryProblem> {
-        let node = match self.entries.get(&target) {
-            Some(Node::Directory(_)) => {
-                return Err(EntryProblem::LinkToDirectory(target.to_string()));
-            }
-            Some(node) => node.clone(),
-            None => Node::Link { target },
-        };
-        self.put(path, node)
+    /// The target is a directory.
+    pub(super) fn link_node(&self, target: EntryPath) -> Result<Node, EntryProblem> {
+        match self.entries.get(&target) {
+            Some(Node::Directory(_)) => Err(EntryProblem::LinkToDirectory(target.to_string())),
+            Some(node) => Ok(node.clone()),
+            None => Ok(Node::Link { target }),
+        }
     }
 
     /// The objects that the entries name, in no order, perhaps repeated.

@@ -11,11 +11,18 @@ use crate::error::{EntryError, EntryProblem};
 
 /// As many symbolic links as the kernel follows in one name (path_resolution(7)).
 const MAX_LINKS: usize = 40;
+/// Most entries of a tree. One entry of a layer may imply a hundred directories, so the layers' own limits
+/// do not bound their sum.
+const MAX_ENTRIES: usize = 4_000_000;
+/// Most bytes of names, link targets and extended attributes that are put into a tree.
+const MAX_BYTES: u64 = 512 << 20;
 
 /// A file tree: every entry has its parent directory in it, and none is [`Node::Link`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     entries: BTreeMap<EntryPath, Node>,
+    /// Bytes of what was put in.
+    weight: u64,
 }
 
 impl Default for Tree {
@@ -23,6 +30,7 @@ impl Default for Tree {
         let root = Node::Directory(Attributes::implied_directory());
         Self {
             entries: BTreeMap::from([(EntryPath::root(), root)]),
+            weight: 0,
         }
     }
 }
@@ -118,19 +126,26 @@ impl Tree {
 
     fn place(&mut self, path: &EntryPath, node: Node) -> Result<(), EntryProblem> {
         let Some((parent, name)) = path.split() else {
-            return put(&mut self.entries, path.clone(), node);
+            return self.put(path.clone(), node);
         };
         if matches!(self.entries.get(&parent), Some(Node::Directory(_))) {
-            return put(&mut self.entries, path.clone(), node);
+            return self.put(path.clone(), node);
         }
         let (real, missing) = self.resolve(&parent)?;
         let mut real = real;
         for name in missing {
             real = real.join(&name);
-            let implied = Node::Directory(Attributes::implied_directory());
-            self.entries.insert(real.clone(), implied);
+            self.put(real.clone(), Node::Directory(Attributes::implied_directory()))?;
         }
-        put(&mut self.entries, real.join(name), node)
+        self.put(real.join(name), node)
+    }
+
+    fn put(&mut self, path: EntryPath, node: Node) -> Result<(), EntryProblem> {
+        self.weight += path.len() as u64 + node.weight();
+        if self.entries.len() >= MAX_ENTRIES || self.weight > MAX_BYTES {
+            return Err(EntryProblem::TreeSize);
+        }
+        put(&mut self.entries, path, node)
     }
 
     /// The real name of an entry, after following links among its parents; none if a parent is missing.

@@ -1,5 +1,6 @@
 //! What a layer may contain.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What happens to device nodes in a layer. They are never created.
@@ -27,7 +28,7 @@ pub enum PrivilegePolicy {
 }
 
 /// Bounds on one layer. They stop hostile archives; real layers stay far below.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Most entries in the archive.
@@ -41,6 +42,25 @@ pub struct Limits {
     pub unpacked_bytes: u64,
     /// Most bytes of names, link targets and extended attributes in all, which are held in memory.
     pub metadata_bytes: u64,
+    /// How many times its compressed size a layer may unpack to, if that is more than
+    /// [`Limits::ALWAYS_UNPACKED`].
+    pub ratio: u64,
+}
+
+impl Limits {
+    /// So many bytes may come out of a layer however small it is: empty disk images and databases compress
+    /// a thousandfold.
+    pub const ALWAYS_UNPACKED: u64 = 256 << 20;
+
+    /// The same for a layer of which the compressed size is known: a bomb does not have the whole disk.
+    #[must_use]
+    pub fn for_compressed(self, size: u64) -> Self {
+        let by_ratio = size.saturating_mul(self.ratio).max(Self::ALWAYS_UNPACKED);
+        Self {
+            unpacked_bytes: self.unpacked_bytes.min(by_ratio),
+            ..self
+        }
+    }
 }
 
 impl Default for Limits {
@@ -51,6 +71,7 @@ impl Default for Limits {
             path_bytes: 4095,
             unpacked_bytes: 64 << 30,
             metadata_bytes: 256 << 20,
+            ratio: 200,
         }
     }
 }

@@ -201,6 +201,10 @@ async fn fetch_layer(
         let resumed = partial.has_bytes();
         let result = attempt(ingest, planned, options, &mut partial).await;
         match result {
+            Err(ref error) if is_refused_content(error) => {
+                partial.discard();
+                return result;
+            }
             Err(ref error) if is_wrong_content(error) => {
                 partial.discard();
                 if !resumed {
@@ -226,7 +230,8 @@ async fn attempt(
     partial: &mut Partial,
 ) -> Result<Fed, PullError> {
     let (sender, receiver) = mpsc::channel(CHANNEL);
-    let (importer, policy) = (Arc::clone(ingest), options.policy);
+    let (importer, mut policy) = (Arc::clone(ingest), options.policy);
+    policy.limits = policy.limits.for_compressed(planned.layer.size);
     let (compression, diff_id) = (planned.compression, planned.layer.diff_id);
     let import = tokio::task::spawn_blocking(move || {
         let read = |source| ImportError::Read { diff_id, source };
@@ -273,6 +278,11 @@ fn may_be_damage(error: &ImportError) -> bool {
         ImportError::Read { .. } | ImportError::Digest { .. } | ImportError::Malformed { .. } => true,
         ImportError::Entry { .. } | ImportError::Limit { .. } | ImportError::Store(_) => false,
     }
+}
+
+/// Whether the bytes are what was asked for and not acceptable: the next pull gets the same ones.
+fn is_refused_content(error: &PullError) -> bool {
+    matches!(error, PullError::Import { source, .. } if !matches!(**source, ImportError::Store(_)))
 }
 
 /// Whether the bytes themselves were wrong, so that keeping them would be wrong too.

@@ -13,6 +13,9 @@ use crate::manifest::{ConfigFacts, Manifest, Platform};
 use crate::source::{Source, SourceError, Sources, for_platform, read_blob};
 use crate::store::{LayerRef, Store};
 
+/// Most layers of an image; container engines make 127 at most.
+const MAX_LAYERS: usize = 512;
+
 /// What a pull has to do.
 pub struct PullPlan {
     /// The images, in the order asked for.
@@ -135,6 +138,9 @@ fn layers(manifest: &Manifest, config: &[u8], host: &Platform) -> Result<Vec<Lay
         ));
     }
     let (blobs, ids) = (manifest.layers.len(), config.rootfs.diff_ids.len());
+    if blobs > MAX_LAYERS {
+        return Err(format!("it has {blobs} layers, more than {MAX_LAYERS}"));
+    }
     if blobs != ids {
         return Err(format!(
             "its manifest has {blobs} layers, its configuration {ids}"
@@ -194,6 +200,11 @@ mod tests {
         };
         let table = [
             (2, config("linux", "amd64", 2), None),
+            (
+                513,
+                config("linux", "amd64", 513),
+                Some("it has 513 layers, more than 512"),
+            ),
             (0, config("linux", "amd64", 0), None),
             (
                 2,

@@ -9,7 +9,7 @@ use super::auth_file::Credentials;
 use super::challenge::{Challenge, may_have_credentials};
 use super::endpoint::{Endpoint, host_of, plain_http};
 use super::error::RegistryError;
-use super::transport::{Access, Call, Transport, read, shown, unreachable};
+use super::transport::{Access, Call, Transport, shown, unreachable};
 
 const MAX_TOKEN: u64 = 64 << 10;
 
@@ -98,7 +98,7 @@ impl Transport {
                 });
             }
         }
-        let body = read(response, realm, MAX_TOKEN).await?;
+        let body = self.read(response, realm, MAX_TOKEN).await?;
         let token = token(&body).map_err(odd)?;
         sensitive(&format!("Bearer {token}")).ok_or_else(|| odd("its token is no header value"))
     }

@@ -1,7 +1,6 @@
 //! The requests that read: manifests, blobs, referrers.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use reqwest::Response;
@@ -13,15 +12,12 @@ use super::auth_file::AuthFiles;
 use super::endpoint::{Endpoint, endpoints};
 use super::error::RegistryError;
 use super::retry::{Pauses, RealPauses, RetryPolicy};
-use super::transport::{Call, Transport, read, shown, unreachable};
+use super::transport::{Call, Transport, shown, unreachable};
 use crate::digest::Digest;
 use crate::manifest::{DOCKER_INDEX, DOCKER_MANIFEST, INDEX, MANIFEST, MAX_DOCUMENT};
 
 /// Bytes that must arrive between two failures of a transfer for the count of failures to start anew.
 const PROGRESS: u64 = 64 << 10;
-/// A transfer slower than `PACE_BYTES` in `PACE_WINDOW` is broken off and taken up again.
-const PACE_WINDOW: Duration = Duration::from_secs(30);
-const PACE_BYTES: u64 = 30 << 10;
 
 /// Talks to registries. Cheap to clone; tokens and connections are shared.
 #[derive(Clone)]
@@ -138,7 +134,7 @@ impl Repository {
         loop {
             let call = Call::get(url.clone(), endpoint).header(ACCEPT, accept.clone());
             let result = match self.transport.send(&call).await {
-                Ok(response) => read(response, &url, MAX_DOCUMENT).await,
+                Ok(response) => self.transport.read(response, &url, MAX_DOCUMENT).await,
                 Err(error) => Err(not_found(error, &endpoint.name(), what)),
             };
             match result {
@@ -257,8 +253,9 @@ impl Blob {
             });
         };
         open.window_bytes += bytes.len() as u64;
-        if open.window.elapsed() > PACE_WINDOW {
-            if open.window_bytes < PACE_BYTES {
+        let patience = self.repository.transport.policy.patience;
+        if open.window.elapsed() > patience.pace {
+            if open.window_bytes < patience.pace_bytes {
                 return Err(RegistryError::Slow { url: url() });
             }
             open.window = Instant::now();

@@ -10,6 +10,14 @@ use crate::manifest::DocumentError;
 /// holds a credential.
 #[derive(Debug, thiserror::Error)]
 pub enum RegistryError {
+    /// The certificates for a host can't be had; it is not asked with others.
+    #[error("cannot use the certificates in {}", path.display())]
+    CaFile {
+        /// The file, from `ca_files`.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// No connection, no TLS, a reset or a timeout, after all retries.
     #[error("cannot reach {url}")]
     Unreachable {
@@ -192,6 +200,7 @@ impl RegistryError {
             | RegistryError::Oversized { .. }
             | RegistryError::AuthFile { .. }
             | RegistryError::Host { .. }
+            | RegistryError::CaFile { .. }
             | RegistryError::Setup(_)
             | RegistryError::Source { .. } => false,
         }

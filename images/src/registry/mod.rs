@@ -7,6 +7,7 @@
 //! authorize.rs  the answer to a challenge
 //! challenge.rs  WWW-Authenticate, and who may be given credentials
 //! auth_file.rs  credentials from auth.json
+//! clients.rs    the HTTP clients: proxies, certificates, patience
 //! retry.rs      when to ask again (pure)
 //! endpoint.rs   which host is asked over which scheme, mirrors first (pure)
 //! ```
@@ -19,6 +20,7 @@ mod auth_file;
 mod authorize;
 mod challenge;
 mod client;
+mod clients;
 mod endpoint;
 mod error;
 mod push;
@@ -33,7 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use auth_file::{AuthFiles, Credentials};
 pub use client::{Blob, Client, Repository};
 pub use error::RegistryError;
-pub use retry::{Pauses, RealPauses, RetryPolicy};
+pub use retry::{Patience, Pauses, RealPauses, RetryPolicy};
 
 /// How registries are reached. Proxies come from `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`
 /// (loopback is never asked through one).
@@ -51,6 +53,9 @@ pub struct RegistryConfig {
     /// Registry host → hosts that its credentials may be sent to for a token, if they share no
     /// parent domain with it.
     pub auth_realms: BTreeMap<String, Vec<String>>,
+    /// Registry host (`host` or `host:port`) → file with the certificates (PEM) that alone may vouch for it.
+    /// Hosts that are not named are checked against the system's certificates.
+    pub ca_files: BTreeMap<String, PathBuf>,
     /// Layers fetched at the same time.
     pub parallel: u8,
     /// How often one request is repeated after a failure that may pass.
@@ -64,6 +69,7 @@ impl Default for RegistryConfig {
             insecure_http: Vec::new(),
             auth_file: None,
             auth_realms: BTreeMap::new(),
+            ca_files: BTreeMap::new(),
             parallel: 3,
             retries: 5,
         }

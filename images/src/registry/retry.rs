@@ -15,7 +15,36 @@ pub struct RetryPolicy {
     /// Longest pause of our own.
     pub cap: Duration,
     /// Longest pause that a registry may ask for; beyond it the request fails.
-    pub patience: Duration,
+    pub longest_wish: Duration,
+    /// How slow an answer may be.
+    pub patience: Patience,
+}
+
+/// How slow an answer may be before it counts as failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// For a connection, with TLS.
+    pub connect: Duration,
+    /// For the headers of an answer, and between any two pieces of its body.
+    pub silence: Duration,
+    /// For the whole of a document of a few megabytes.
+    pub document: Duration,
+    /// A blob has to bring `pace_bytes` in each span of this length.
+    pub pace: Duration,
+    /// See `pace`.
+    pub pace_bytes: u64,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Patience {
+            connect: Duration::from_secs(10),
+            silence: Duration::from_secs(30),
+            document: Duration::from_secs(60),
+            pace: Duration::from_secs(30),
+            pace_bytes: 30 << 10,
+        }
+    }
 }
 
 impl Default for RetryPolicy {
@@ -24,7 +53,8 @@ impl Default for RetryPolicy {
             retries: 5,
             base: Duration::from_millis(250),
             cap: Duration::from_secs(15),
-            patience: Duration::from_secs(120),
+            longest_wish: Duration::from_secs(120),
+            patience: Patience::default(),
         }
     }
 }
@@ -48,7 +78,7 @@ impl RetryPolicy {
         if attempt >= self.retries {
             return Verdict::Spent;
         }
-        if let Some(wanted) = wanted.filter(|wanted| *wanted > self.patience) {
+        if let Some(wanted) = wanted.filter(|wanted| *wanted > self.longest_wish) {
             return Verdict::TooLong(wanted);
         }
         let full = self.base.saturating_mul(1 << attempt.min(16)).min(self.cap);
@@ -123,7 +153,8 @@ mod tests {
             retries: 20,
             base: Duration::from_millis(100),
             cap: Duration::from_secs(1),
-            patience: Duration::from_secs(10),
+            longest_wish: Duration::from_secs(10),
+            patience: Patience::default(),
         };
         let ms = |attempt, random| match policy.verdict(attempt, None, random) {
             Verdict::Again(pause) => pause.as_millis(),

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use bytes::Bytes;
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
@@ -11,13 +10,12 @@ use serde::Deserialize;
 
 use super::RegistryConfig;
 use super::auth_file::AuthFiles;
+use super::clients::Clients;
 use super::endpoint::{Endpoint, host_of, is_loopback, plain_http};
 use super::error::RegistryError;
 use super::retry::{Pauses, RetryPolicy, Verdict, retry_after};
 
 const MAX_REDIRECTS: usize = 5;
-/// Longest time for a document of a few megabytes.
-const DOCUMENT_DEADLINE: Duration = Duration::from_secs(60);
 const MAX_ERROR_BODY: u64 = 16 << 10;
 
 /// What a request may do, for the token's scope.
@@ -68,8 +66,7 @@ type TokenKey = (String, String, Access);
 pub(super) struct Transport {
     pub config: RegistryConfig,
     pub policy: RetryPolicy,
-    proxied: reqwest::Client,
-    direct: reqwest::Client,
+    clients: Clients,
     pub auth: AuthFiles,
     pauses: Arc<dyn Pauses>,
     tokens: Mutex<HashMap<TokenKey, HeaderValue>>,
@@ -82,18 +79,10 @@ impl Transport {
         policy: RetryPolicy,
         pauses: Arc<dyn Pauses>,
     ) -> Result<Self, RegistryError> {
-        let builder = || {
-            reqwest::Client::builder()
-                .user_agent(concat!("nodectl/", env!("CARGO_PKG_VERSION")))
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(Duration::from_secs(10))
-                .read_timeout(Duration::from_secs(30))
-        };
         Ok(Transport {
+            clients: Clients::new(&config, policy.patience)?,
             config,
             policy,
-            proxied: builder().build().map_err(RegistryError::Setup)?,
-            direct: builder().no_proxy().build().map_err(RegistryError::Setup)?,
             auth,
             pauses,
             tokens: Mutex::new(HashMap::new()),
@@ -160,11 +149,7 @@ impl Transport {
     }
 
     pub fn client_for(&self, url: &Url) -> &reqwest::Client {
-        if url.host_str().is_some_and(is_loopback) {
-            &self.direct
-        } else {
-            &self.proxied
-        }
+        self.clients.for_url(url)
     }
 
     /// Sends, following redirects of reads. The authorization stays with the endpoint's own host
@@ -230,6 +215,15 @@ impl Transport {
         }
     }
 
+    /// Reads a whole body of at most `limit` bytes within [`Patience::document`](super::retry::Patience).
+    pub async fn read(&self, response: Response, url: &Url, limit: u64) -> Result<Bytes, RegistryError> {
+        let deadline = self.policy.patience.document;
+        match tokio::time::timeout(deadline, read_all(response, url, limit)).await {
+            Ok(result) => result,
+            Err(_) => Err(RegistryError::Slow { url: shown(url) }),
+        }
+    }
+
     /// Turns an error answer into an error.
     async fn checked(&self, response: Response, call: &Call<'_>) -> Result<Response, RegistryError> {
         let status = response.status();
@@ -242,7 +236,8 @@ impl Transport {
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| retry_after(value, self.pauses.now()));
-        let body = read(response, &call.url, MAX_ERROR_BODY)
+        let body = self
+            .read(response, &call.url, MAX_ERROR_BODY)
             .await
             .unwrap_or_default();
         Err(RegistryError::Status {
@@ -275,14 +270,6 @@ pub(super) fn unreachable(url: &Url, source: reqwest::Error) -> RegistryError {
     RegistryError::Unreachable {
         url: shown(url),
         source: source.without_url(),
-    }
-}
-
-/// Reads a whole body of at most `limit` bytes within [`DOCUMENT_DEADLINE`].
-pub(super) async fn read(response: Response, url: &Url, limit: u64) -> Result<Bytes, RegistryError> {
-    match tokio::time::timeout(DOCUMENT_DEADLINE, read_all(response, url, limit)).await {
-        Ok(result) => result,
-        Err(_) => Err(RegistryError::Slow { url: shown(url) }),
     }
 }
 

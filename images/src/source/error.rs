@@ -158,6 +158,7 @@ impl SourceError {
                 | RegistryError::Document { .. }
                 | RegistryError::Oversized { .. }
                 | RegistryError::AuthFile { .. }
+                | RegistryError::CaFile { .. }
                 | RegistryError::Host { .. }
                 | RegistryError::Source { .. } => false,
             },

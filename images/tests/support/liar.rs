@@ -1,11 +1,15 @@
 //! A registry that answers what the test tells it to: an HTTP server of one thread per connection,
 //! one request per connection.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+use nix::sys::socket::{setsockopt, sockopt};
+use openssl::ssl::SslAcceptor;
 
 /// What was asked.
 #[derive(Debug, Clone)]
@@ -45,6 +49,10 @@ pub struct Answer {
     pub length: Option<usize>,
     /// No length at all, and bytes without end.
     pub endless: bool,
+    /// The connection ends with a reset instead of an end.
+    pub reset: bool,
+    /// One byte at a time, with this pause after each; headers as well.
+    pub drip: Option<Duration>,
 }
 
 impl Answer {
@@ -102,6 +110,21 @@ pub struct Liar {
 
 impl Liar {
     pub fn start(behaviour: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Self {
+        Liar::listen(behaviour, None)
+    }
+
+    /// A proxy: takes any `CONNECT` and is the server behind it, with this certificate.
+    pub fn behind_tls(
+        acceptor: SslAcceptor,
+        behaviour: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+    ) -> Self {
+        Liar::listen(behaviour, Some(acceptor))
+    }
+
+    fn listen(
+        behaviour: impl Fn(&Asked) -> Answer + Send + Sync + 'static,
+        tls: Option<SslAcceptor>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let host = listener.local_addr().expect("its address").to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -113,10 +136,10 @@ impl Liar {
                 if stopping.load(Ordering::SeqCst) {
                     return;
                 }
-                let (log, behaviour) = (Arc::clone(&log), Arc::clone(&behaviour));
+                let (log, behaviour, tls) = (Arc::clone(&log), Arc::clone(&behaviour), tls.clone());
                 std::thread::spawn(move || {
                     // A client that goes away is part of many tests.
-                    let _ = serve(stream, &log, behaviour.as_ref());
+                    let _ = connection(stream, &log, behaviour.as_ref(), tls.as_ref());
                 });
             }
         });
@@ -141,8 +164,39 @@ impl Liar {
     }
 }
 
-fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, behaviour: &Behaviour) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
+fn connection(
+    stream: TcpStream,
+    log: &Mutex<Vec<Asked>>,
+    behaviour: &Behaviour,
+    tls: Option<&SslAcceptor>,
+) -> std::io::Result<()> {
+    let socket = stream.try_clone()?;
+    let answer = match tls {
+        None => serve(stream, log, behaviour)?,
+        Some(acceptor) => {
+            let mut stream = stream;
+            let asked = asked(&mut stream)?;
+            log.lock().expect("unpoisoned").push(asked);
+            stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
+            let inner = acceptor.accept(stream).map_err(std::io::Error::other)?;
+            serve(inner, log, behaviour)?
+        }
+    };
+    if answer.reset {
+        let now = nix::libc::linger {
+            l_onoff: 1,
+            l_linger: 0,
+        };
+        setsockopt(&socket, sockopt::Linger, &now)?;
+        return Ok(());
+    }
+    socket.shutdown(Shutdown::Write)
+}
+
+/// Reads the head of a request.
+fn asked(stream: impl Read) -> std::io::Result<Asked> {
+    // Byte by byte: what follows belongs to somebody else.
+    let mut lines = BufReader::with_capacity(1, stream).lines();
     let first = lines.next().transpose()?.unwrap_or_default();
     let mut words = first.split(' ').map(str::to_owned);
     let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
@@ -154,14 +208,21 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, behaviour: &Behaviour) -> s
             None => break,
         }
     }
-    let asked = Asked {
+    Ok(Asked {
         method,
         path,
         headers,
-    };
+    })
+}
+
+fn serve<S: Read + Write>(
+    mut stream: S,
+    log: &Mutex<Vec<Asked>>,
+    behaviour: &Behaviour,
+) -> std::io::Result<Answer> {
+    let asked = asked(&mut stream)?;
     log.lock().expect("unpoisoned").push(asked.clone());
     let answer = behaviour(&asked);
-    let mut stream = stream;
     let mut head = format!("HTTP/1.1 {} Test\r\nConnection: close\r\n", answer.status);
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
@@ -172,19 +233,26 @@ fn serve(stream: TcpStream, log: &Mutex<Vec<Asked>>, behaviour: &Behaviour) -> s
             answer.length.unwrap_or(answer.body.len())
         );
     }
-    stream.write_all(head.as_bytes())?;
-    stream.write_all(b"\r\n")?;
-    if asked.method != "HEAD" {
-        stream.write_all(&answer.body)?;
-        if answer.endless {
+    head += "\r\n";
+    let body: &[u8] = if asked.method == "HEAD" { b"" } else { &answer.body };
+    let Some(pause) = answer.drip else {
+        stream.write_all(head.as_bytes())?;
+        stream.write_all(body)?;
+        if answer.endless && asked.method != "HEAD" {
             // Until the client has had enough and closes.
             loop {
                 stream.write_all(&[b' '; 4096])?;
             }
         }
+        stream.flush()?;
+        return Ok(answer);
+    };
+    for byte in head.bytes().chain(body.iter().copied()) {
+        stream.write_all(&[byte])?;
+        stream.flush()?;
+        std::thread::sleep(pause);
     }
-    stream.flush()?;
-    stream.shutdown(Shutdown::Write)
+    Ok(answer)
 }
 
 impl Drop for Liar {

@@ -13,7 +13,7 @@ use node_images::layer::Policy;
 use node_images::manifest::Platform;
 use node_images::progress::{Event, Silent};
 use node_images::pull::{ImageRequest, PullOptions};
-use node_images::registry::{AuthFiles, Client, Pauses, RegistryConfig, RetryPolicy};
+use node_images::registry::{AuthFiles, Client, Patience, Pauses, RegistryConfig, RetryPolicy};
 use node_images::source::Sources;
 use node_images::store::{Locked, Store, Verification};
 use tokio_util::sync::CancellationToken;
@@ -98,9 +98,18 @@ pub fn sources(config: RegistryConfig) -> (Sources, Arc<NoPauses>) {
 }
 
 pub fn with_auth(config: RegistryConfig, auth: AuthFiles) -> (Sources, Arc<NoPauses>) {
+    with_patience(config, auth, Patience::default())
+}
+
+pub fn with_patience(
+    config: RegistryConfig,
+    auth: AuthFiles,
+    patience: Patience,
+) -> (Sources, Arc<NoPauses>) {
     let pauses = Arc::new(NoPauses::default());
     let policy = RetryPolicy {
         retries: 3,
+        patience,
         ..RetryPolicy::default()
     };
     let waits: Arc<dyn Pauses> = Arc::clone(&pauses) as Arc<dyn Pauses>;

@@ -158,6 +158,7 @@ fn limits_hold() {
         path_bytes: 20,
         unpacked_bytes: 1000,
         metadata_bytes: 100,
+        ..Limits::default()
     };
     let policy = Policy {
         limits,
@@ -185,7 +186,14 @@ fn limits_hold() {
             "over the limit",
         ),
         (
-            Tarball::new().pax(xattr).file("a", b"1"),
+            Tarball::new().pax(xattr).file("a", b""),
+            "more than 100 bytes of names",
+        ),
+        (
+            Tarball::new()
+                .file(".wh.aaaaaaaaaaaaaaa", b"")
+                .pax(&[("SCHILY.xattr.user.a", &note[..85])])
+                .dir("b"),
             "more than 100 bytes of names",
         ),
     ] {
@@ -258,5 +266,55 @@ fn layers_that_do_not_fit() {
         let error = apply_problem([lower, upper]);
         assert_eq!(error.name, name);
         assert!(error.to_string().contains(want), "{error}");
+    }
+}
+
+/// Each hard link to a file without content has a copy of its attributes in memory.
+#[test]
+fn hard_links_cost_what_they_copy() {
+    let policy = Policy {
+        limits: Limits {
+            metadata_bytes: 10_000,
+            ..Limits::default()
+        },
+        ..Policy::default()
+    };
+    let note = [b'x'; 1000];
+    let first = Tarball::new()
+        .pax(&[("SCHILY.xattr.user.a", &note)])
+        .file("f", b"");
+    let tar = (0..20).fold(first, |tar, n| tar.hardlink(&format!("l{n}"), "f"));
+    let error = refuse(&policy, tar).to_string();
+    assert!(error.contains("more than 10000 bytes of names"), "{error}");
+}
+
+/// A few names of a layer imply gigabytes of directories.
+#[test]
+fn a_tree_is_bounded_by_what_its_names_imply() {
+    let sink = Memory::default();
+    let deep = "/x0123456789012345678901234567".repeat(127);
+    let mut tree = Tree::default();
+    let error = (0..40).find_map(|n| {
+        let layer = (0..100).fold(Tarball::new(), |tar, m| {
+            let name = format!("{n}-{m}{deep}");
+            tar.pax(&[("path", name.as_bytes())]).file("x", b"")
+        });
+        let index = import_with(&Policy::default(), &sink, &layer.finish()).unwrap();
+        tree.apply(&index).err()
+    });
+    assert_eq!(error.unwrap().problem, EntryProblem::TreeSize);
+}
+
+#[test]
+fn a_bomb_is_measured_by_what_it_came_from() {
+    let limits = Limits::default();
+    for (compressed, unpacked) in [
+        (1, Limits::ALWAYS_UNPACKED),
+        (1 << 20, Limits::ALWAYS_UNPACKED),
+        (10 << 20, 2000 << 20),
+        (1 << 40, limits.unpacked_bytes),
+        (u64::MAX, limits.unpacked_bytes),
+    ] {
+        assert_eq!(limits.for_compressed(compressed).unpacked_bytes, unpacked);
     }
 }
