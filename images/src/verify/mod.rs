@@ -198,17 +198,6 @@ async fn vouched_for(trust: &Trust, source: &dyn Source, digest: &Digest) -> Res
     judge::judge(trust, &place, fixed.as_deref(), digest, &signatures, now)
 }
 
-/// Whether one signature is enough.
-#[cfg(fuzzing)]
-pub(crate) fn accepts(trust: &Trust, place: &str, digest: &Digest, payload: &[u8], signature: &[u8]) -> bool {
-    let signature = cosign::Signature {
-        payload: bytes::Bytes::copy_from_slice(payload),
-        signature: Some(signature.to_vec()),
-    };
-    let now = jiff::Timestamp::UNIX_EPOCH;
-    judge::judge(trust, place, Some(place), digest, &[signature], now).is_ok()
-}
-
 fn file_of(source: &dyn Source) -> String {
     let name = source.name();
     name.strip_prefix("oci:").unwrap_or(&name).to_owned()
