@@ -18,6 +18,7 @@ pub mod authoring;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod dataplane;
 pub mod definition;
 pub mod deployment;
 pub mod engine;

@@ -131,6 +131,9 @@ pub trait Units: Send + Sync {
     async fn start(&self, unit: &str, deadline: Duration) -> Result<std::result::Result<(), String>>;
     /// Queues the start of a unit and does not wait: for a unit that is ordered after the caller.
     async fn enqueue_start(&self, unit: &str) -> Result<()>;
+    /// Stops and starts a unit in one job, which goes on when the caller is gone, and waits for it; the inner error
+    /// says how the job ended.
+    async fn restart(&self, unit: &str, deadline: Duration) -> Result<std::result::Result<(), String>>;
     /// Stops a unit and waits for the job; the inner error says how the job ended.
     async fn stop(&self, unit: &str, deadline: Duration) -> Result<std::result::Result<(), String>>;
     /// Forgets earlier failures, so that a start limit does not stand in the way.

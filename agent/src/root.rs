@@ -133,6 +133,11 @@ impl Roots {
         self.run.join("running")
     }
 
+    /// What processes of services leave to their successors, one file a service.
+    pub fn handover(&self) -> PathBuf {
+        self.run.join("handover")
+    }
+
     /// Units of services that the new set no longer has, kept until they are stopped.
     pub fn retired(&self) -> PathBuf {
         self.run.join("retired")

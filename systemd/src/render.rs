@@ -47,6 +47,10 @@ pub struct ServiceExec {
     pub credentials: Vec<(String, PathBuf)>,
     /// Environment of the launcher.
     pub environment: BTreeMap<String, String>,
+    /// Command on the host after each start, part of it (`ExecStartPost=`, systemd.service(5)); empty: none.
+    pub start_post: Vec<String>,
+    /// Command on the host before the main process is told to stop (`ExecStop=`); empty: none.
+    pub stop: Vec<String>,
 }
 
 impl ServiceExec {
@@ -60,6 +64,8 @@ impl ServiceExec {
             run_root: RUN_ROOT.into(),
             credentials: Vec::new(),
             environment: BTreeMap::new(),
+            start_post: Vec::new(),
+            stop: Vec::new(),
         }
     }
 
@@ -155,6 +161,14 @@ fn service_section(service: &str, unit: &ServiceUnit, exec: &ServiceExec) -> Res
         section.set("Environment", Value::environment("environment", name, value)?);
     }
     section.set("ExecStart", exec.command(service)?);
+    for (directive, key, command) in [
+        ("ExecStartPost", "start_post", &exec.start_post),
+        ("ExecStop", "stop", &exec.stop),
+    ] {
+        if let Some((program, arguments)) = command.split_first() {
+            section.set(directive, Value::command(key, program.as_ref(), arguments)?);
+        }
+    }
     unit.write_service(&mut section)?;
     Ok(section)
 }

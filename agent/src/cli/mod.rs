@@ -11,6 +11,7 @@ mod fsck;
 mod gc;
 mod generate;
 mod global;
+mod handover;
 mod history;
 mod image;
 mod logs;
@@ -102,6 +103,9 @@ pub enum Verb {
     /// Build, sign, verify, push and bundle releases.
     #[command(subcommand)]
     Release(release::Release),
+    /// Hand what a service has in memory to its successor: for units.
+    #[command(hide = true)]
+    Handover(handover::Handover),
     /// Write man pages, shell completions and JSON schemas.
     #[command(hide = true)]
     Generate(generate::Generate),
@@ -131,6 +135,7 @@ impl Verb {
             Self::Recover(verb) => verb.run(context),
             Self::Image(verb) => verb.run(context),
             Self::Release(verb) => verb.run(context),
+            Self::Handover(verb) => verb.run(context),
             Self::Generate(verb) => verb.run(context),
         }
     }

@@ -84,6 +84,8 @@ pub enum Probe {
         /// asked: that is remote trouble, whatever the gate's scope.
         command: Vec<String>,
     },
+    /// All that ovs-vswitchd would hand over to its successor can be read, and it is not waiting for anything itself.
+    OvsDataplane,
 }
 
 /// A check with its patience.
@@ -159,6 +161,7 @@ enum Kind {
     DbusName,
     LibvirtGuests,
     NovaHeartbeat,
+    OvsDataplane,
 }
 
 fn one_second() -> u32 {
@@ -200,6 +203,7 @@ impl GateForm {
                 bus_name: need(&name, "bus_name", self.bus_name.take())?,
             },
             Kind::LibvirtGuests => Probe::LibvirtGuests,
+            Kind::OvsDataplane => Probe::OvsDataplane,
         })
     }
 
@@ -284,6 +288,7 @@ impl From<Gate> for GateForm {
             Probe::NovaHeartbeat { command } => {
                 (form.kind, form.command) = (Kind::NovaHeartbeat, Some(command));
             }
+            Probe::OvsDataplane => form.kind = Kind::OvsDataplane,
         }
         form
     }

@@ -7,6 +7,7 @@ mod cell;
 mod content;
 mod files;
 mod gate;
+mod handover;
 mod state;
 mod validate;
 
@@ -22,6 +23,7 @@ pub use cell::CellProgram;
 pub use content::{Content, Fact, Scalar};
 pub use files::{FileFormat, RenderedFile, SecretFile, SecretValue};
 pub use gate::{Gate, Probe, Scope, When};
+pub use handover::{Handover, HandoverKind};
 pub use state::{Requires, Restore, StatePath};
 pub use validate::DefinitionError;
 pub(crate) use validate::check_ini_word;
@@ -65,6 +67,9 @@ pub struct Definition {
     /// Checks that must hold.
     #[serde(default)]
     pub gates: Vec<Gate>,
+    /// What its process leaves to the next one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<Handover>,
     /// State that is saved before a switch and restored on the way back.
     #[serde(default)]
     pub state: Vec<StatePath>,

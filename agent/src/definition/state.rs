@@ -23,6 +23,9 @@ pub enum Restore {
     /// When the transaction that saved it is reverted.
     #[default]
     OnRevert,
+    /// When the transaction that saved it is reverted and the schema of this OVSDB file (ovsdb(5)) is another by then.
+    /// Under the same schema the old version reads what is there, and what was added since stays.
+    OnSchemaChange,
     /// Never: it is kept for a human.
     Never,
 }

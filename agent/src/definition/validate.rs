@@ -35,6 +35,9 @@ pub enum DefinitionError {
         /// Its name.
         name: String,
     },
+    /// Restarted in one step, and yet something to be saved between stop and start.
+    #[error("a service with a handover is restarted in one step and can't have [[state]]")]
+    HandoverWithState,
     /// A file whose content does not fit its format.
     #[error("file {target:?}: {reason}")]
     File {
@@ -66,6 +69,9 @@ impl Definition {
         }
         for state in &self.state {
             check_path("state", &state.path)?;
+        }
+        if self.handover.is_some() && !self.state.is_empty() {
+            return Err(DefinitionError::HandoverWithState);
         }
         Ok(())
     }
@@ -261,6 +267,11 @@ mod tests {
                 "given twice",
             ),
             ("[[state]]\npath = \"conf.db\"\n", "conf.db"),
+            ("[handover]\nkind = \"magic\"\n", "magic"),
+            (
+                "[handover]\nkind = \"ovs-dataplane\"\n[[state]]\npath = \"/x\"\n",
+                "can't have [[state]]",
+            ),
         ];
         for (more, expected) in table {
             let got = verdict(more);

@@ -15,12 +15,15 @@ use serde_json::Value;
 use super::bundle::{Bundle, BundleFile};
 use super::document::DeployedService;
 use crate::config::Settings;
-use crate::definition::{Definition, SecretFile};
+use crate::definition::{Definition, Handover, HandoverKind, SecretFile};
 use crate::error::{AgentError, Result};
 use crate::facts::Facts;
 use crate::release::SeccompProfiles;
 use crate::render;
 use crate::root::Roots;
+
+/// Where the command line is installed.
+const NODECTL: &str = "/usr/bin/nodectl";
 
 /// What rendering needs to know about an image.
 #[derive(Debug, Clone)]
@@ -250,6 +253,10 @@ fn render_unit(definition: &Definition, digest: &str, node: &NodeInputs<'_>) -> 
         exec.credentials
             .push((secret.to_owned(), secret_path(secret, node)?));
     }
+    if let Some(handover) = definition.handover {
+        exec.stop = handover_command(handover, "save", definition, node);
+        exec.start_post = handover_command(handover, "finish", definition, node);
+    }
     let mut unit = definition.unit.clone();
     if unit.description.is_empty() {
         unit.description.clone_from(&definition.description);
@@ -257,6 +264,30 @@ fn render_unit(definition: &Definition, digest: &str, node: &NodeInputs<'_>) -> 
     node_systemd::render_service(&definition.name, &unit, &exec).map_err(|e| {
         AgentError::config(format!("unit of service {} can't be rendered", definition.name)).because(e)
     })
+}
+
+/// One half of a handover. The command looks at the definition no more: which kind it is stands in its words.
+fn handover_command(
+    handover: Handover,
+    step: &str,
+    definition: &Definition,
+    node: &NodeInputs<'_>,
+) -> Vec<String> {
+    let kind = match handover.kind {
+        HandoverKind::OvsDataplane => "ovs-dataplane",
+    };
+    let mut command = vec![NODECTL.to_owned()];
+    let ordinary = Roots::default();
+    for (option, path, ordinary) in [
+        ("--state-root", &node.roots.state, ordinary.state),
+        ("--run-root", &node.roots.run, ordinary.run),
+    ] {
+        if *path != ordinary {
+            command.push(format!("{option}={}", path.display()));
+        }
+    }
+    command.extend(["handover", kind, step, &definition.name].map(str::to_owned));
+    command
 }
 
 /// Where a secret is; it has to be there.

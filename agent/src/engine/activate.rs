@@ -30,6 +30,15 @@ pub(super) enum Way {
     Back,
 }
 
+/// How a service comes up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// It is down.
+    Plain,
+    /// It runs, and its process hands over to the next one: one job, which systemd finishes without us.
+    HandedOver,
+}
+
 /// A service that did not come up or go down.
 #[derive(Debug)]
 pub(super) struct Broken(pub ServiceFailure);
@@ -113,6 +122,9 @@ impl Switch<'_> {
         let mut first = None;
         let leaving = self.leaving.map(shown_order).unwrap_or_default();
         for name in plan::to_stop(planned, &leaving) {
+            if self.hands_over(planned, &name) {
+                continue;
+            }
             self.reporter.service(&name, "stopping");
             let timeout = self
                 .definition(&name)
@@ -161,7 +173,12 @@ impl Switch<'_> {
             let Some(definition) = self.target.and_then(|t| t.release.services.get(&service.name)) else {
                 continue;
             };
-            if let Some(failure) = self.start(definition).await? {
+            let how = if self.hands_over(planned, &service.name) {
+                Start::HandedOver
+            } else {
+                Start::Plain
+            };
+            if let Some(failure) = self.start(definition, how).await? {
                 self.reporter.service(&service.name, "failed");
                 first.get_or_insert(failure);
                 if self.way == Way::Forward {
@@ -172,7 +189,7 @@ impl Switch<'_> {
         Ok(first)
     }
 
-    async fn start(&self, definition: &Definition) -> Result<Option<ServiceFailure>> {
+    async fn start(&self, definition: &Definition, how: Start) -> Result<Option<ServiceFailure>> {
         let name = &definition.name;
         let unit = unit_of(name);
         let forward = self.way == Way::Forward;
@@ -184,10 +201,21 @@ impl Switch<'_> {
         {
             return Ok(Some(failure));
         }
-        self.reporter.service(name, "starting");
-        self.engine.ports.units.reset_failed(&unit).await?;
+        let units = &self.engine.ports.units;
+        units.reset_failed(&unit).await?;
         let timeout = definition.unit.timeout_start_sec.duration() + GRACE;
-        if let Err(result) = self.engine.ports.units.start(&unit, timeout).await? {
+        let started = match how {
+            Start::Plain => {
+                self.reporter.service(name, "starting");
+                units.start(&unit, timeout).await?
+            }
+            Start::HandedOver => {
+                self.reporter.service(name, "handing over");
+                let stop = definition.unit.timeout_stop_sec.duration();
+                units.restart(&unit, stop + timeout).await?
+            }
+        };
+        if let Err(result) = started {
             let reason = format!("starting it ended with {result}");
             return Ok(Some(self.engine.failure(name, reason).await));
         }
@@ -197,6 +225,13 @@ impl Switch<'_> {
         } else {
             Ok(None)
         }
+    }
+
+    /// Whether a service is restarted in one step at its place among those that start.
+    fn hands_over(&self, planned: &[PlannedService], name: &str) -> bool {
+        let target = self.target.and_then(|t| t.release.services.get(name));
+        target.is_some_and(|d| d.handover.is_some())
+            && with(planned, &[Action::Restart]).any(|service| service.name == name)
     }
 
     fn definition(&self, name: &str) -> Option<&Definition> {

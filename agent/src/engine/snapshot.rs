@@ -1,6 +1,7 @@
 //! State of services saved for the way back: `state/<transaction>/<service>/<n>`.
 
 use std::fs;
+use std::io::BufRead;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
@@ -74,14 +75,17 @@ impl Snapshots {
         let saved: Index = serde_json::from_slice(&bytes)
             .map_err(|e| AgentError::other(format!("{} is damaged", index.display())).because(e))?;
         let mut any = false;
-        for (n, file) in saved
-            .files
-            .iter()
-            .enumerate()
-            .filter(|(_, f)| f.restore == Restore::OnRevert)
-        {
-            put_back(file, &directory.join(n.to_string()))?;
-            any = true;
+        for (n, file) in saved.files.iter().enumerate() {
+            let copy = directory.join(n.to_string());
+            let wanted = match file.restore {
+                Restore::OnRevert => true,
+                Restore::OnSchemaChange => schema(&copy)? != schema(&file.path)?,
+                Restore::Never => false,
+            };
+            if wanted {
+                put_back(file, &copy)?;
+                any = true;
+            }
         }
         Ok(any)
     }
@@ -109,6 +113,17 @@ fn copy(from: &Path, to: &Path) -> Result<Option<(u32, u32, u32)>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(AgentError::io("save", from, e)),
     }
+}
+
+/// The schema of an OVSDB file: its first record, the line after the record's header (ovsdb(5), "Database files").
+fn schema(path: &Path) -> Result<Option<String>> {
+    let mut lines = match fs::File::open(path) {
+        Ok(file) => std::io::BufReader::new(file).lines(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(AgentError::io("read", path, e)),
+    };
+    let record = lines.nth(1).transpose();
+    record.map_err(|e| AgentError::io("read the schema of", path, e))
 }
 
 fn put_back(file: &Saved, saved: &Path) -> Result<()> {
@@ -159,5 +174,36 @@ mod tests {
         assert!(!new.exists());
         snapshots.discard().unwrap();
         assert!(!snapshots.restore("s").unwrap());
+    }
+
+    #[test]
+    fn a_database_comes_back_only_under_another_schema() {
+        let base = tempfile::tempdir().unwrap();
+        let roots = Roots::under(base.path());
+        let db = base.path().join("conf.db");
+        let write = |version: &str, ports: &str| {
+            fs::write(
+                &db,
+                format!("OVSDB JSON 7 ab\n{{\"version\":\"{version}\"}}\nOVSDB JSON 9 cd\n{ports}\n"),
+            )
+            .unwrap();
+        };
+        write("1", "tap1");
+        let state = StatePath {
+            path: db.clone(),
+            restore: Restore::OnSchemaChange,
+        };
+        let snapshots = Snapshots::of(&roots, "t1");
+        snapshots.save("s", &[state]).unwrap();
+        write("1", "tap1 tap2");
+        assert!(
+            !snapshots.restore("s").unwrap(),
+            "a port that was plugged meanwhile stays"
+        );
+        write("2", "tap1 tap2");
+        assert!(snapshots.restore("s").unwrap());
+        assert!(!fs::read_to_string(&db).unwrap().contains("tap2"));
+        fs::remove_file(&db).unwrap();
+        assert!(snapshots.restore("s").unwrap(), "one that is gone has no schema");
     }
 }

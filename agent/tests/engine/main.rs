@@ -4,6 +4,7 @@
 mod bad_input;
 mod crash;
 mod drain;
+mod handover;
 mod node;
 mod probation;
 mod replay;

@@ -253,6 +253,14 @@ impl Units for World {
         Ok(self.start_unit(unit))
     }
 
+    async fn restart(&self, unit: &str, _: Duration) -> Result<std::result::Result<(), String>> {
+        self.script().calls.push(format!("restart {unit}"));
+        if let Some(known) = self.script().units.get_mut(unit) {
+            known.process = None;
+        }
+        Ok(self.start_unit(unit))
+    }
+
     async fn enqueue_start(&self, unit: &str) -> Result<()> {
         self.script().calls.push(format!("enqueue {unit}"));
         Ok(())

@@ -190,6 +190,13 @@ impl Units for Played {
         self.start_one(unit)
     }
 
+    async fn restart(&self, unit: &str, deadline: Duration) -> Result<std::result::Result<(), String>> {
+        match self.stop(unit, deadline).await? {
+            Ok(()) => self.start_one(unit),
+            Err(result) => Ok(Err(result)),
+        }
+    }
+
     async fn enqueue_start(&self, _: &str) -> Result<()> {
         Ok(())
     }

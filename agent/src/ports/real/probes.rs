@@ -14,6 +14,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::process::Command;
 
 use super::{clock, guests};
+use crate::dataplane;
 use crate::definition::{Gate, Probe, Scope, When};
 use crate::error::{AgentError, Kind, Result};
 use crate::guests::{DaemonUnit, agree, may_stop};
@@ -70,6 +71,7 @@ impl Prober {
                 When::PreStop | When::PreStart => self.guests_are_safe(service).await?,
                 When::PostStart | When::Probation => self.guests_are_known(service).await?,
             },
+            Probe::OvsDataplane => self.dataplane_is_settled(service).await?,
         };
         Ok(answer.map_err(|why| No {
             why,
@@ -151,6 +153,23 @@ impl Prober {
             .output()
             .await
             .map_err(|e| AgentError::other(format!("can't run {NODE_RUN}")).because(e))
+    }
+
+    /// Whether ovs-vswitchd tells what it would hand over, and handles packets.
+    async fn dataplane_is_settled(&self, service: &str) -> Result<Answer> {
+        let service = dataplane::Service {
+            name: service.to_owned(),
+            roots: self.roots.clone(),
+            node_run: NODE_RUN.into(),
+        };
+        let look = move || service.bridges().and_then(|_| service.is_held());
+        let looked = tokio::task::spawn_blocking(look).await;
+        Ok(match looked {
+            Ok(Ok(false)) => Ok(()),
+            Ok(Ok(true)) => Err("flow-restore-wait is set: packets of new flows are dropped".into()),
+            Ok(Err(e)) => Err(e.chain()),
+            Err(e) => Err(e.to_string()),
+        })
     }
 
     /// Whether libvirt's daemon may go.

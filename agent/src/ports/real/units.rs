@@ -131,6 +131,16 @@ impl Units for Systemd1 {
         )
     }
 
+    async fn restart(&self, unit: &str, deadline: Duration) -> Result<std::result::Result<(), String>> {
+        let name = &name(unit)?;
+        job(
+            "restart",
+            unit,
+            self.ask(async |systemd| systemd.restart(name, deadline).await)
+                .await?,
+        )
+    }
+
     async fn enqueue_start(&self, unit: &str) -> Result<()> {
         let name = &name(unit)?;
         let queued = self

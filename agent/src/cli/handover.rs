@@ -1,0 +1,78 @@
+//! `nodectl handover`: what units run before a stop and after a start.
+
+use clap::{Args, ValueEnum};
+
+use super::{Context, Exit};
+use crate::dataplane::{self, Finished, Service};
+
+/// Hand what a service has in memory to its successor.
+#[derive(Debug, Args)]
+pub struct Handover {
+    /// What is handed over.
+    kind: Kind,
+    /// Which half.
+    step: Step,
+    /// The service.
+    #[arg(value_parser = super::service_name)]
+    service: String,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Kind {
+    /// What ovs-vswitchd has in memory.
+    OvsDataplane,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Step {
+    /// Before the stop.
+    Save,
+    /// After the start.
+    Finish,
+}
+
+impl Handover {
+    pub(super) fn run(self, context: &Context) -> anyhow::Result<Exit> {
+        match self.kind {
+            Kind::OvsDataplane => self.ovs_dataplane(context),
+        }
+    }
+
+    fn ovs_dataplane(self, context: &Context) -> anyhow::Result<Exit> {
+        let service = Service {
+            name: self.service,
+            roots: context.roots.clone(),
+            node_run: context.libexec_dir.join("node-run"),
+        };
+        let name = &service.name;
+        match self.step {
+            // systemd sets it for ExecStop= unless the main process is gone.
+            Step::Save if std::env::var_os("MAINPID").is_none() => {
+                context
+                    .output
+                    .warning(&format!("{name} is gone and leaves nothing to its successor"));
+            }
+            Step::Save => {
+                let saved = dataplane::save(&service)?;
+                let (bridges, ports, flows) = (saved.bridges.len(), saved.ports(), saved.flows());
+                context.output.remark(&format!(
+                    "saved the dataplane: {bridges} bridges, {ports} ports, {flows} flows"
+                ));
+            }
+            Step::Finish => match dataplane::finish(&service)? {
+                Finished::Begun => context.output.remark("the dataplane begins anew"),
+                Finished::TookOver { saved, window_ms } => {
+                    let (bridges, ports, flows) = (saved.bridges.len(), saved.ports(), saved.flows());
+                    context.output.remark(&format!(
+                        "took over the dataplane: {bridges} bridges, {ports} ports, {flows} flows, \
+                         {window_ms} ms without new flows"
+                    ));
+                }
+                Finished::GaveUp => context
+                    .output
+                    .warning("the dataplane could not be taken over and begins anew"),
+            },
+        }
+        Ok(Exit::DONE)
+    }
+}

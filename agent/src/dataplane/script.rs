@@ -1,0 +1,207 @@
+//! Writes what is done in the service's container, as scripts for sh(1): one process to enter the container for many
+//! that work there, since what `finish` takes is time in which no new flow gets through.
+
+use std::fmt::Write as _;
+
+use super::saved::{Bridge, Saved};
+use super::text::MARK;
+
+/// Lists all bridges.
+pub(super) const BRIDGES: &str =
+    "exec ovs-vsctl --timeout=5 --format=json --columns=name,protocols list Bridge\n";
+
+/// Makes the next ovs-vswitchd wait. The present one has read that it need not, and never looks again.
+pub(super) const HOLD: &str =
+    "exec ovs-vsctl --timeout=5 --no-wait set Open_vSwitch . other_config:flow-restore-wait=true\n";
+
+/// Whether the present ovs-vswitchd was told to wait: prints `true` then.
+pub(super) const HELD: &str =
+    "exec ovs-vsctl --timeout=5 --if-exists get Open_vSwitch . other_config:flow-restore-wait\n";
+
+/// For a process to which nothing is given: lets it handle packets, and returns when it does. The database of a new
+/// node has no row yet.
+pub(super) const BEGIN: &str = "set -eu
+ovs-vsctl --timeout=20 --no-wait init
+ovs-vsctl --timeout=30 remove Open_vSwitch . other_config flow-restore-wait
+";
+
+/// Ends with the first failure; waits some 20 s for what comes up.
+const PRELUDE: &str = "set -eu
+patiently() {
+  tries=0
+  until \"$@\" >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    if [ $tries -ge 400 ]; then
+      \"$@\"
+    fi
+    sleep 0.05
+  done
+}
+";
+
+/// Prints everything of these bridges that is handed over; flows last, since they change most.
+pub(super) fn observe(bridges: &[Bridge]) -> String {
+    let mut script = format!(
+        "set -eu\ndump() {{\n  printf '{MARK}%s %s\\n' \"$1\" \"$2\"\n  shift 2\n  ovs-ofctl --timeout=5 \"$@\"\n}}\n"
+    );
+    for (kind, command) in [
+        ("ports", "dump-ports-desc"),
+        ("tunnel-fields", "dump-tlv-map"),
+        ("meters", "dump-meters"),
+        ("groups", "dump-groups"),
+        ("flows", "--no-names --no-stats dump-flows"),
+    ] {
+        for (index, bridge) in bridges.iter().enumerate() {
+            if kind == "meters" && number(bridge) < 13 {
+                continue;
+            }
+            let (version, name) = (quoted(&bridge.version), quoted(&bridge.name));
+            line(
+                &mut script,
+                format_args!("dump {index} {kind} -O {version} {command} {name}"),
+            );
+        }
+    }
+    script
+}
+
+/// Puts back all of it, then lets ovs-vswitchd handle packets. It may have been tried before.
+pub(super) fn take_over(saved: &Saved) -> String {
+    let mut script = PRELUDE.to_owned();
+    for bridge in &saved.bridges {
+        restore(&mut script, bridge);
+    }
+    script.push_str("ovs-vsctl --timeout=20 remove Open_vSwitch . other_config flow-restore-wait\n");
+    script
+}
+
+fn restore(script: &mut String, bridge: &Bridge) {
+    let (version, name) = (quoted(&bridge.version), quoted(&bridge.name));
+    let ofctl = format!("ovs-ofctl --timeout=20 -O {version}");
+    // Bridges answer when all their ports are there.
+    line(
+        script,
+        format_args!("patiently ovs-ofctl --timeout=2 -O {version} probe {name}"),
+    );
+    if !bridge.tunnel_fields.is_empty() {
+        let fields = quoted(&bridge.tunnel_fields.join(","));
+        line(
+            script,
+            format_args!("{ofctl} del-tlv-map {name}\n{ofctl} add-tlv-map {name} {fields}"),
+        );
+    }
+    for meter in bridge.meters.iter().map(|m| quoted(m)) {
+        line(
+            script,
+            format_args!("{ofctl} add-meter {name} {meter} || {ofctl} mod-meter {name} {meter}"),
+        );
+    }
+    // All or nothing, from the version of OpenFlow on that has it.
+    let bundle = if number(bridge) >= 14 { " --bundle" } else { "" };
+    if !bridge.groups.is_empty() {
+        let groups: Vec<String> = bridge.groups.iter().map(|g| format!("add_or_mod {g}")).collect();
+        fed(script, &format!("{ofctl}{bundle} add-groups {name} -"), &groups);
+    }
+    fed(
+        script,
+        &format!("{ofctl}{bundle} replace-flows {name} -"),
+        &bridge.flows,
+    );
+}
+
+/// A command that reads these lines.
+fn fed(script: &mut String, command: &str, lines: &[String]) {
+    line(script, format_args!("{command} <<'END-OF-LINES'"));
+    for text in lines {
+        line(script, format_args!("{text}"));
+    }
+    script.push_str("END-OF-LINES\n");
+}
+
+fn line(script: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String can't fail.
+    let _ = writeln!(script, "{text}");
+}
+
+/// The number of an OpenFlow version: 14 of `OpenFlow14`.
+fn number(bridge: &Bridge) -> u32 {
+    let digits = bridge.version.trim_start_matches(|c: char| !c.is_ascii_digit());
+    digits.parse().unwrap_or(0)
+}
+
+/// A word of sh that means exactly this text.
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bridge(version: &str) -> Bridge {
+        Bridge {
+            name: "br'0".into(),
+            version: version.into(),
+            flows: vec!["cookie=0x1, actions=drop".into()],
+            ..Bridge::default()
+        }
+    }
+
+    fn saved(bridge: Bridge) -> Saved {
+        Saved {
+            bridges: vec![bridge],
+            at_ms: 0,
+            attempts: 1,
+        }
+    }
+
+    #[test]
+    fn flows_come_back_before_the_dataplane_is_let_go() {
+        let script = take_over(&saved(bridge("OpenFlow14")));
+        let flows = script.find("--bundle replace-flows 'br'\\''0' -").unwrap();
+        let content = script.find("\ncookie=0x1, actions=drop\nEND-OF-LINES\n").unwrap();
+        let go = script
+            .find("remove Open_vSwitch . other_config flow-restore-wait")
+            .unwrap();
+        assert!(flows < content && content < go, "{script}");
+        for absent in ["tlv", "meter", "group"] {
+            assert!(
+                !script.contains(absent),
+                "nothing of {absent} was there: {script}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_flows_refer_to_comes_before_them() {
+        let script = take_over(&saved(Bridge {
+            tunnel_fields: vec!["{a}".into(), "{b}".into()],
+            meters: vec!["meter=1".into()],
+            groups: vec!["group_id=1".into()],
+            ..bridge("OpenFlow13")
+        }));
+        let at = |text: &str| {
+            script
+                .find(text)
+                .unwrap_or_else(|| panic!("no {text:?} in {script}"))
+        };
+        let order = [
+            at("add-tlv-map 'br'\\''0' '{a},{b}'"),
+            at("add-meter 'br'\\''0' 'meter=1'"),
+            at("add_or_mod group_id=1"),
+            at("replace-flows"),
+        ];
+        assert!(order.is_sorted(), "{script}");
+        assert!(!script.contains("--bundle"), "OpenFlow 1.3 has no bundles");
+    }
+
+    #[test]
+    fn an_old_bridge_is_not_asked_for_meters() {
+        let script = observe(&[bridge("OpenFlow10"), bridge("OpenFlow13")]);
+        assert!(
+            !script.contains("dump 0 meters") && script.contains("dump 1 meters"),
+            "{script}"
+        );
+        assert!(script.find("dump 1 groups") < script.find("dump 0 flows"));
+    }
+}
