@@ -19,6 +19,7 @@ pub mod cloud;
 pub mod command;
 pub mod compute;
 pub mod control_plane;
+pub mod dataplane;
 pub mod guest;
 pub mod guests;
 pub mod hypervisor;

@@ -1,0 +1,165 @@
+//! Packets while Open vSwitch is upgraded and rolled back, on a kernel of its own. Needs root, and `make stage` before it.
+//!
+//! `NODECTL_ROUNDS` is the number of upgrades and of rollbacks, 2 if absent; the table of all figures is printed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use node_tests::dataplane::{Releases, Rig, Round, table};
+use node_tests::node::{Kind, Name, Node, Setup};
+use node_tests::publish::{Publisher, trust_policy};
+use node_tests::story::Story;
+use node_tests::{nodectl, paths, registry, teardown};
+
+#[test]
+fn packets_flow_while_open_vswitch_is_replaced() {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test boots machines: run it as root"
+    );
+    let stage = stage();
+    assert!(
+        stage.join("usr/bin/nodectl").exists(),
+        "{} has no usr/bin/nodectl: run `make stage` first",
+        stage.display()
+    );
+    paths::choose_instance("nodectl-ovs");
+    teardown::everything().expect("what an earlier run left can be removed");
+    let mut story = Story::begin("traffic");
+    let end = tell(&mut story, &stage);
+    if end.is_ok() {
+        story.end();
+    }
+    if end.is_ok() || std::env::var_os("CI").is_some() {
+        teardown::everything().expect("everything can be removed");
+    }
+    end.unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+fn tell(story: &mut Story, stage: &Path) -> Result<()> {
+    let rounds = rounds()?;
+    let publisher = Publisher::new(stage)?;
+    let releases = story.step("releases of Open vSwitch are published", |progress| {
+        registry::up()?;
+        Releases::publish(&publisher, progress)
+    })?;
+    let node = story.step("a node boots on a kernel of its own", |_| {
+        Node::up(&Name::parse("n1")?, &Setup::node_on(Kind::Uml)?.install(stage))
+    })?;
+    configure(&node, &publisher)?;
+    let rig = story.step("bridges with traffic on release 1", |progress| {
+        nodectl::telling(&node, &["upgrade", &releases.first], progress)?.expect(0)?;
+        Rig::set_up(&node)
+    })?;
+    let mut told = Vec::new();
+    for number in 1..=rounds {
+        let round = story.step(&format!("upgrade {number}: both daemons, and the schema"), |_| {
+            replaced(&rig, "upgrade", &["nodectl", "upgrade", &releases.second])
+        })?;
+        ensure!(rig.schema()? == "99.0.0", "conf.db was not converted");
+        tell_round(story, &mut told, round);
+        let round = story.step(&format!("rollback {number}"), |_| {
+            replaced(&rig, "rollback", &["nodectl", "rollback"])
+        })?;
+        ensure!(rig.schema()? != "99.0.0", "conf.db was not converted back");
+        tell_round(story, &mut told, round);
+    }
+    let round = story.step("noded is killed in the middle of a handover", |_| {
+        replaced(
+            &rig,
+            "upgrade, noded killed",
+            &["sh", "/root/killed.sh", &releases.second],
+        )
+    })?;
+    tell_round(story, &mut told, round);
+    nodectl::on(&node, &["rollback"])?.expect(0)?;
+    let round = story.step("a release that can't take over is left", |_| {
+        left_broken(&rig, &releases.broken)
+    })?;
+    tell_round(story, &mut told, round);
+    for number in 1..=rounds {
+        let round = story.step(&format!("a plain restart, {number}"), |_| rig.plain_round())?;
+        tell_round(story, &mut told, round);
+    }
+    story.show(&table(&told));
+    let lost: u32 = told
+        .iter()
+        .filter(|round| round.what.starts_with("systemctl"))
+        .map(|round| round.figures.secure.lost)
+        .sum();
+    ensure!(lost > 0, "plain restarts lost nothing: this rig can't tell");
+    Ok(())
+}
+
+/// Both daemons are other processes afterwards, everything they had is there, and not one ping was lost.
+fn replaced(rig: &Rig<'_>, what: &'static str, command: &[&str]) -> Result<Round> {
+    let (state, processes) = (rig.state()?, rig.processes()?);
+    let round = rig.round(what, command, 0)?;
+    for (service, pid) in rig.processes()? {
+        ensure!(processes[service] != pid, "{service} was not replaced");
+    }
+    same(rig, &state)?;
+    let figures = &round.figures;
+    ensure!(
+        figures.secure.lost == 0 && figures.standalone.lost == 0,
+        "pings were lost: {figures:?}"
+    );
+    ensure!(!figures.stream_broke, "the TCP stream broke: {figures:?}");
+    ensure!(
+        figures.refused == 0,
+        "new connections could not be opened: {figures:?}"
+    );
+    ensure!(
+        round.window_ms.is_some(),
+        "nothing was handed over: {}",
+        figures.said
+    );
+    Ok(round)
+}
+
+/// The node goes back by itself, and what the broken release could not take over the old one does.
+fn left_broken(rig: &Rig<'_>, release: &str) -> Result<Round> {
+    let state = rig.state()?;
+    let round = rig.round("revert", &["nodectl", "upgrade", release], 70)?;
+    same(rig, &state)?;
+    let lost = round.figures.secure.lost + round.figures.standalone.lost;
+    ensure!(lost == 0, "pings were lost: {:?}", round.figures);
+    Ok(round)
+}
+
+fn same(rig: &Rig<'_>, before: &str) -> Result<()> {
+    let after = rig.state()?;
+    let gone: Vec<&str> = before.lines().filter(|line| !after.contains(line)).collect();
+    ensure!(after == before, "not as it was; gone: {gone:?}");
+    ensure!(!rig.waits()?, "ovs-vswitchd was left waiting");
+    Ok(())
+}
+
+fn configure(node: &Node, publisher: &Publisher) -> Result<()> {
+    let registry = registry::from_nodes();
+    node.write(
+        "/etc/nodectl/node.toml",
+        format!("[registries]\ninsecure_http = [\"{registry}\"]\n"),
+    )?;
+    node.write("/etc/nodectl/trust/policy.toml", trust_policy())?;
+    node.write("/etc/nodectl/trust/release.pub", publisher.public_key()?)
+}
+
+fn tell_round(story: &Story, told: &mut Vec<Round>, round: Round) {
+    story.show(&format!("{round:?}"));
+    told.push(round);
+}
+
+fn rounds() -> Result<u32> {
+    match std::env::var("NODECTL_ROUNDS") {
+        Ok(text) => text.parse().with_context(|| format!("NODECTL_ROUNDS={text}")),
+        Err(_) => Ok(2),
+    }
+}
+
+fn stage() -> PathBuf {
+    std::env::var_os("NODECTL_STAGE").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage"),
+        PathBuf::from,
+    )
+}
