@@ -20,6 +20,7 @@ pub mod command;
 pub mod compute;
 pub mod control_plane;
 pub mod dataplane;
+pub mod definitions;
 pub mod guest;
 pub mod guests;
 pub mod hypervisor;

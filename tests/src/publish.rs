@@ -1,15 +1,16 @@
 //! Images and releases for the story: built from the definitions of this repository by the program that operators
 //! use, pushed to the lab's registry over loopback, and signed.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use crate::command::{command, output};
 use crate::progress::Progress;
-use crate::{lab, paths, registry};
+use crate::{definitions, lab, paths, registry};
 
 /// Where the images and releases are in the registry.
 const NAMESPACE: &str = "compute";
@@ -17,41 +18,78 @@ const NAMESPACE: &str = "compute";
 /// The release's repository below [`NAMESPACE`].
 const RELEASE: &str = "compute-release";
 
-/// Definitions of images, and the repository and tag that each is pushed to.
-const IMAGES: [(&str, &str, &str); 5] = [
-    ("openvswitch", "openvswitch", "1"),
-    ("libvirt", "libvirt", "1"),
-    ("nova-compute", "nova-compute", "1"),
-    ("nova-compute-2", "nova-compute", "2"),
-    ("nova-compute-3", "nova-compute", "3"),
+/// The image that differs between releases.
+const CHANGES: &str = "nova-compute";
+
+/// An image: its definition, and the repository and tag that it is pushed to.
+#[derive(Debug, Clone, Copy)]
+pub struct Image {
+    definition: &'static str,
+    repository: &'static str,
+    tag: &'static str,
+}
+
+/// What the story runs.
+const STORY: [Image; 5] = [
+    Image::first("openvswitch"),
+    Image::first("libvirt"),
+    Image::first("nova-compute"),
+    Image::later("nova-compute-2", "nova-compute", "2"),
+    Image::later("nova-compute-3", "nova-compute", "3"),
 ];
+
+impl Image {
+    /// The image of that name, tag 1.
+    pub const fn first(name: &'static str) -> Self {
+        Self::later(name, name, "1")
+    }
+
+    /// The image of another definition that gets this tag in the repository.
+    pub const fn later(definition: &'static str, repository: &'static str, tag: &'static str) -> Self {
+        Self {
+            definition,
+            repository,
+            tag,
+        }
+    }
+}
 
 /// Who publishes: the program, a directory to work in, and a signing key.
 #[derive(Debug)]
 pub struct Publisher {
     nodectl: PathBuf,
     work: PathBuf,
+    images: Vec<Image>,
 }
 
 impl Publisher {
+    /// A publisher of the story's images.
+    ///
+    /// # Errors
+    /// As [`Publisher::of`].
+    pub fn new(stage: &Path) -> Result<Self> {
+        Self::of(stage, &STORY)
+    }
+
     /// Uses the nodectl that is staged, makes a signing key and takes a copy of the definitions: a build writes
-    /// lock files beside them, and a story leaves the repository as it is.
+    /// lock files beside them, and a story leaves the repository as it is. The release has the services of these
+    /// images.
     ///
     /// # Errors
     /// A file cannot be copied, or openssl makes no key.
-    pub fn new(stage: &Path) -> Result<Self> {
+    pub fn of(stage: &Path, images: &[Image]) -> Result<Self> {
         let work = paths::work().join("publish");
         let nodectl = stage.join("usr/bin/nodectl");
         let nodectl = nodectl
             .canonicalize()
             .with_context(|| format!("find {}", nodectl.display()))?;
-        let publisher = Self { nodectl, work };
-        for part in ["definitions", "services", "releases", "seccomp"] {
-            copy_definitions(
-                &repository().join("images").join(part),
-                &publisher.work.join(part),
-            )?;
-        }
+        let images = images.to_vec();
+        let publisher = Self {
+            nodectl,
+            work,
+            images,
+        };
+        definitions::copy(&publisher.work, &publisher.repositories())?;
         publisher.make_key()?;
         Ok(publisher)
     }
@@ -70,8 +108,8 @@ impl Publisher {
     /// # Errors
     /// A build fails; the error ends with what it said last.
     pub fn build_images(&self, progress: &Progress) -> Result<()> {
-        for (definition, ..) in IMAGES {
-            self.build_image(definition, progress)?;
+        for image in &self.images {
+            self.build_image(image.definition, progress)?;
         }
         Ok(())
     }
@@ -103,9 +141,9 @@ impl Publisher {
     /// # Errors
     /// The registry refuses one.
     pub fn push_images(&self, progress: &Progress) -> Result<()> {
-        for (definition, repository, tag) in IMAGES {
-            progress.say(format!("{repository}:{tag}"));
-            self.push_image(definition, repository, tag)?;
+        for image in &self.images {
+            progress.say(format!("{}:{}", image.repository, image.tag));
+            self.push_image(image.definition, image.repository, image.tag)?;
         }
         Ok(())
     }
@@ -128,7 +166,15 @@ impl Publisher {
     pub fn publish_release(&self, version: u32) -> Result<String> {
         let definition = self.work.join("releases/compute.toml");
         let number = version.to_string();
-        let images = [("openvswitch", "1"), ("libvirt", "1"), ("nova-compute", &number)];
+        let tag = |repository| {
+            if repository == CHANGES {
+                number.as_str()
+            } else {
+                "1"
+            }
+        };
+        let repositories = self.repositories().into_iter();
+        let images: Vec<(&str, &str)> = repositories.map(|name| (name, tag(name))).collect();
         self.publish(&definition, &number, &images)
     }
 
@@ -198,6 +244,10 @@ impl Publisher {
         done.with_context(|| format!("build image {name}: {}", last.join("\n")))
     }
 
+    fn repositories(&self) -> BTreeSet<&'static str> {
+        self.images.iter().map(|image| image.repository).collect()
+    }
+
     fn layout(&self, definition: &str) -> PathBuf {
         self.work.join("layouts").join(definition)
     }
@@ -228,24 +278,4 @@ pub fn trust_policy() -> String {
 
 fn base() -> String {
     format!("{}/{NAMESPACE}", registry::FROM_LAB)
-}
-
-fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-fn copy_definitions(from: &Path, to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("create {}", to.display()))?;
-    let entries = fs::read_dir(from).with_context(|| format!("read {}", from.display()))?;
-    let mut copied = 0;
-    for entry in entries {
-        let path = entry?.path();
-        let Some(name) = path.file_name().filter(|_| path.is_file()) else {
-            continue;
-        };
-        fs::copy(&path, to.join(name)).with_context(|| format!("copy {}", path.display()))?;
-        copied += 1;
-    }
-    ensure!(copied > 0, "{} has no definitions", from.display());
-    Ok(())
 }

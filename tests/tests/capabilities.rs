@@ -1,0 +1,77 @@
+//! The table of capabilities in the documentation is that of the definitions.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use node_agent::definition::Definition;
+use node_runtime::spec::seccomp::Seccomp;
+
+#[test]
+fn documented_capabilities_are_those_of_the_definitions() {
+    let page = fs::read_to_string(root().join("docs/capabilities.md")).unwrap();
+    let told: BTreeSet<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
+    let mut expected: BTreeSet<String> =
+        ["| service | Kolla-Ansible | here | runs as | filter |".to_owned()].into();
+    expected.insert("| service | capability | why |".to_owned());
+    let mut missing = Vec::new();
+    for definition in definitions() {
+        let begin = format!("| {} | ", definition.name);
+        let end = format!(" | {} |", overview(&definition));
+        match told
+            .iter()
+            .find(|line| line.starts_with(&begin) && line.ends_with(&end))
+        {
+            Some(line) => drop(expected.insert((*line).to_owned())),
+            None => missing.push(format!("{begin}…{end}")),
+        }
+        for (capability, why) in &definition.container.capabilities {
+            expected.insert(format!("| {} | `{capability}` | {why} |", definition.name));
+        }
+    }
+    let lines = expected
+        .iter()
+        .filter(|line| !told.contains(line.as_str()))
+        .cloned();
+    missing.extend(lines);
+    let stale: Vec<_> = told.iter().filter(|line| !expected.contains(**line)).collect();
+    assert!(
+        missing.is_empty() && stale.is_empty(),
+        "docs/capabilities.md lacks\n{}\nand should not have\n{stale:#?}",
+        missing.join("\n")
+    );
+}
+
+/// What the first table says about a service, after what Kolla gives it.
+fn overview(definition: &Definition) -> String {
+    let container = &definition.container;
+    let count = match container.capabilities.len() {
+        0 => "none".to_owned(),
+        count => count.to_string(),
+    };
+    let user = container.process.user.as_deref().unwrap_or("root");
+    let user = user.split(':').next().unwrap_or_default();
+    let frozen = if container.process.no_new_privileges {
+        ", no new privileges"
+    } else {
+        ""
+    };
+    let filter = match &container.seccomp {
+        Seccomp::Default => "default",
+        Seccomp::Profile { .. } => "profile",
+        Seccomp::Unconfined { .. } => "unconfined",
+    };
+    format!("{count} | {user}{frozen} | {filter}")
+}
+
+fn definitions() -> Vec<Definition> {
+    let files = fs::read_dir(root().join("images/services")).unwrap();
+    let load = |entry: std::io::Result<fs::DirEntry>| Definition::load(&entry.unwrap().path()).unwrap();
+    let definitions: Vec<_> = files.map(load).collect();
+    assert!(definitions.len() > 10, "where are the services?");
+    definitions
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
