@@ -62,7 +62,7 @@ test-host: deps ## store, registry, namespaces and systemd on real components; n
 	cargo $(AS_ROOT) test --locked --workspace --test '*' --exclude node-tests -- --test-threads=2
 
 # All but e2e_*, which take the time of a coffee.
-NODE_TIER := --test architecture --test docs --test 'node_*' --test 'privileged_*'
+NODE_TIER := --test architecture --test capabilities --test docs --test 'node_*' --test 'privileged_*'
 
 .PHONY: test-node
 test-node: stage ## a booted node and a control plane: every step of the story is asserted

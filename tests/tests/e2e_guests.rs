@@ -194,7 +194,8 @@ impl<'a> Rig<'a> {
     }
 
     fn root_is_kept(&self) -> Result<()> {
-        self.node.write("/etc/nodectl/node.toml.d/keep.toml", "[retention]\nkeep = 0\n")?;
+        self.node
+            .write("/etc/nodectl/node.toml.d/keep.toml", "[retention]\nkeep = 0\n")?;
         let said = nodectl::on(self.node, &["gc"])?.expect(0)?;
         ensure!(said.contains("still used by guest one (pid"), "gc says {said}");
         let status: Status = nodectl::json(self.node, &["status"])?;
