@@ -363,15 +363,15 @@ async fn a_release_is_signed_fetched_and_verified_online_and_in_a_bundle() {
     assert!(matches!(unsigned, VerifyError::Unsigned { .. }), "{unsigned}");
 
     let stranger = PrivateKey::generate(KeyKind::Ed25519).expect("a key");
+    let time: jiff::Timestamp = "2026-01-01T00:00:00Z".parse().expect("a time");
     let put = |key| {
-        let now = jiff::Timestamp::now();
         sign(
             source.as_ref(),
             sink.as_ref(),
             &repository,
             &pushed.digest,
             key,
-            now,
+            time,
         )
     };
     put(&stranger).await.expect("signed");
@@ -387,6 +387,7 @@ async fn a_release_is_signed_fetched_and_verified_online_and_in_a_bundle() {
     let expected = Authority::Signed {
         repository: repository.clone(),
         keys: vec!["release.pub".to_owned()],
+        time: Some(time),
     };
     assert_eq!(verified.authority(), &expected);
     let nobody = verify(&Trust::default(), source.as_ref(), artifact.clone())
