@@ -177,8 +177,9 @@ fn man_pages_and_completions_come_from_the_command_tree() {
         completions.to_str().unwrap(),
     ]);
     assert_eq!(code(&output), 0, "{}", text(&output.stderr));
-    let verbs = paths(&node_agent::cli::command(), &[]);
-    for path in verbs.iter().filter(|path| path[0] != "generate") {
+    let command = node_agent::cli::command();
+    let shown = |verb: &str| command.find_subcommand(verb).is_some_and(|v| !v.is_hide_set());
+    for path in paths(&command, &[]).iter().filter(|path| shown(&path[0])) {
         let page = man.join(format!("nodectl-{}.1", path.join("-")));
         let page =
             std::fs::read_to_string(&page).unwrap_or_else(|error| panic!("{}: {error}", page.display()));
