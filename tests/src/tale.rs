@@ -48,6 +48,7 @@ pub fn tell(story: &mut Story, props: &Props) -> Result<Told> {
     let node = compute::node_boots(story, &name, &setup)?;
     let cloud = compute::control_plane_serves(story, pending)?;
     moves::node_is_configured(&node, &cloud.access()?, &publisher)?;
+    compute::guests_are_not_waited_for(&node)?;
     moves::empty_node_upgrades(story, &node, &first)?;
     compute::cloud_sees_compute(story, &cloud, &name)?;
     let beat = compute::guest_boots(story, &cloud, &name, GUEST)?;

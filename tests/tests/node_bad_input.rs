@@ -409,9 +409,9 @@ fn unknown_key(world: &World) -> Result<()> {
 
 fn missing_parameter(world: &World) -> Result<()> {
     let more = "[parameters.colour]\ntype = \"string\"\nrequired = true\ndescription = \"a colour\"\n";
-    let services = [world.steady(), world.services("2")[1].clone()];
-    let more = format!("{PARAMETERS}\n{more}");
-    world.signed("colour", &[&world.base], &services, &more)?;
+    let painted = Service::new("change", &world.base, "exec /bin/busybox sleep 1000000")
+        .with(&GREETING.replace("\"greeting\"", "\"colour\""));
+    world.signed("colour", &[&world.base], &[world.steady(), painted], more)?;
     world.refused(&["upgrade", &reference("colour")], 78, &["colour"])
 }
 
