@@ -18,6 +18,7 @@ fn process(pid: u32, name: &str, uuid: &str) -> Process {
         pid,
         name: Some(name.into()),
         uuid: Some(uuid.into()),
+        machine: None,
         of_libvirt: true,
         place: scope(),
     }

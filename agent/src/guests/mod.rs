@@ -11,7 +11,7 @@ mod record;
 use std::path::PathBuf;
 
 pub use judge::{agree, may_stop};
-pub use process::{Place, Process, guest_name, place, read_command_line};
+pub use process::{CommandLine, Place, Process, place, read_command_line};
 pub use record::{Record, RecordError};
 
 /// Whether systemd-machined answers for a process.

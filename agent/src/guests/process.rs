@@ -9,6 +9,8 @@ pub struct Process {
     pub name: Option<String>,
     /// Identity of the guest, if it has one.
     pub uuid: Option<String>,
+    /// Its machine type, for example `pc-i440fx-7.2`. libvirt writes the versioned name, never an alias.
+    pub machine: Option<String>,
     /// Whether the system's libvirt started it.
     pub of_libvirt: bool,
     /// Where it is among the cgroups.
@@ -53,28 +55,50 @@ pub fn place(table: &str) -> Place {
 /// Where the system's libvirt keeps what belongs to a running guest. Every command line names it.
 const LIBRARY: &[u8] = b"/var/lib/libvirt/qemu/domain-";
 
-/// Name and identity of the guest, and whether the system's libvirt started it, from a command line
-/// (proc_pid_cmdline(5)).
-pub fn read_command_line(command_line: &[u8]) -> (Option<String>, Option<String>, bool) {
-    let words: Vec<&[u8]> = command_line.split(|b| *b == 0).collect();
-    let value = |option: &[u8]| {
-        let found = words.windows(2).find(|pair| pair[0] == option)?;
-        Some(String::from_utf8_lossy(found[1]).into_owned())
-    };
-    let of_libvirt = command_line.windows(LIBRARY.len()).any(|part| part == LIBRARY);
-    (
-        value(b"-name").map(|v| guest_name(&v)),
-        value(b"-uuid"),
-        of_libvirt,
-    )
+/// What a command line shows of its guest.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// Name of the guest.
+    pub name: Option<String>,
+    /// Identity of the guest.
+    pub uuid: Option<String>,
+    /// Its machine type.
+    pub machine: Option<String>,
+    /// Whether the system's libvirt started it.
+    pub of_libvirt: bool,
 }
 
-/// The name in `guest=NAME,key=value` or `NAME`; QEMU doubles commas that are meant.
-pub fn guest_name(value: &str) -> String {
+/// Reads the command line of a QEMU process, as proc_pid_cmdline(5) has it: qemu-system(1) `-name`, `-uuid` and
+/// `-machine` (`-M`), with or without the key of the first value.
+pub fn read_command_line(command_line: &[u8]) -> CommandLine {
+    let words: Vec<&[u8]> = command_line.split(|b| *b == 0).collect();
+    let value = |options: &[&str]| {
+        let named = |word: &[u8]| options.iter().any(|option| word == option.as_bytes());
+        let found = words.windows(2).find(|pair| named(pair[0]))?;
+        Some(String::from_utf8_lossy(found[1]).into_owned())
+    };
+    CommandLine {
+        name: value(&["-name"]).map(|v| first_value(&v, "guest").unwrap_or_default()),
+        uuid: value(&["-uuid"]),
+        machine: value(&["-machine", "-M"]).and_then(|v| first_value(&v, "type")),
+        of_libvirt: command_line.windows(LIBRARY.len()).any(|part| part == LIBRARY),
+    }
+}
+
+/// The value of a key that may be left out where it comes first; `None` if it is empty. QEMU doubles commas that are
+/// meant.
+fn first_value(text: &str, key: &str) -> Option<String> {
     const COMMA: &str = "\u{0}";
-    let value = value.replace(",,", COMMA);
-    let first = value.split(',').next().unwrap_or_default();
-    first.trim_start_matches("guest=").replace(COMMA, ",")
+    text.replace(",,", COMMA)
+        .split(',')
+        .enumerate()
+        .find_map(|(n, part)| match part.split_once('=') {
+            Some((k, value)) if k == key => Some(value),
+            None if n == 0 => Some(part),
+            Some(_) | None => None,
+        })
+        .filter(|value| !value.is_empty())
+        .map(|value| value.replace(COMMA, ","))
 }
 
 #[cfg(test)]
@@ -115,11 +139,47 @@ mod tests {
             ("guest=", ""),
         ];
         for (text, expected) in table {
-            assert_eq!(guest_name(text), expected, "{text:?}");
+            let line = format!("qemu\0-name\0{text}");
+            let name = read_command_line(line.as_bytes()).name;
+            assert_eq!(name.as_deref(), Some(expected), "{text:?}");
         }
         let line = b"/usr/bin/qemu-system-x86_64\0-name\0guest=g1,x=y\0-object\0{\"file\":\"/var/lib/libvirt/qemu/domain-1-g1/master-key.aes\"}\0-uuid\0abc\0";
         let found = read_command_line(line);
-        assert_eq!(found, (Some("g1".into()), Some("abc".into()), true));
-        assert_eq!(read_command_line(b"qemu\0-name"), (None, None, false));
+        let expected = CommandLine {
+            name: Some("g1".into()),
+            uuid: Some("abc".into()),
+            machine: None,
+            of_libvirt: true,
+        };
+        assert_eq!(found, expected);
+        assert_eq!(read_command_line(b"qemu\0-name"), CommandLine::default());
+    }
+
+    #[test]
+    fn name_and_machine_are_read_however_they_are_written() {
+        let table = [
+            (
+                "qemu -name guest=a,debug-threads=on -machine pc-i440fx-7.2,usb=off",
+                Some("a"),
+                Some("pc-i440fx-7.2"),
+            ),
+            ("qemu -name b -M q35", Some("b"), Some("q35")),
+            (
+                "qemu -machine accel=kvm,type=pc-q35-7.2",
+                None,
+                Some("pc-q35-7.2"),
+            ),
+            ("qemu -machine accel=kvm", None, None),
+            ("qemu -machine", None, None),
+            ("qemu", None, None),
+        ];
+        for (line, name, machine) in table {
+            let found = read_command_line(line.replace(' ', "\0").as_bytes());
+            assert_eq!(
+                (found.name.as_deref(), found.machine.as_deref()),
+                (name, machine),
+                "{line}"
+            );
+        }
     }
 }

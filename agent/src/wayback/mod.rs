@@ -9,6 +9,6 @@ mod judge;
 mod offer;
 
 pub use cell::{Cell, CellView};
-pub use guest::{Guest, guest_of};
+pub use guest::Guest;
 pub use judge::{Judgement, Move, afterwards, judge};
 pub use offer::{LIBVIRTD, LabelError, NOVA_COMPUTE, OVSDB_SERVER, Offer, SchemaVersion};

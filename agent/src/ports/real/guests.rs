@@ -74,11 +74,7 @@ pub(super) fn describe(proc: &Path, pids: &BTreeSet<u32>) -> Vec<String> {
 /// # Errors
 /// As for [`names`].
 pub(super) fn machines(proc: &Path) -> Result<Vec<wayback::Guest>> {
-    let read = |pid: u32| fs::read(proc.join(pid.to_string()).join("cmdline")).ok();
-    let mut guests: Vec<_> = processes(proc)?
-        .iter()
-        .filter_map(|p| Some(wayback::guest_of(p.pid, &read(p.pid)?)))
-        .collect();
+    let mut guests: Vec<_> = processes(proc)?.into_iter().map(wayback::Guest::from).collect();
     guests.sort();
     Ok(guests)
 }
@@ -108,12 +104,13 @@ fn process(pid: u32, path: &Path) -> Option<Process> {
     if is_question(&command_line) {
         return None;
     }
-    let (name, uuid, of_libvirt) = guests::read_command_line(&command_line);
+    let shown = guests::read_command_line(&command_line);
     Some(Process {
         pid,
-        name,
-        uuid,
-        of_libvirt,
+        name: shown.name,
+        uuid: shown.uuid,
+        machine: shown.machine,
+        of_libvirt: shown.of_libvirt,
         place: guests::place(&fs::read_to_string(path.join("cgroup")).unwrap_or_default()),
     })
 }
