@@ -294,7 +294,7 @@ pub(super) fn document_of(artifact: &Artifact) -> Result<ReleaseDocument> {
     let bytes = artifact
         .layer(MEDIA_TYPE)
         .ok_or_else(|| AgentError::verification(format!("{} is no release but {kind}", artifact.digest)))?;
-    ReleaseDocument::parse(bytes).map_err(|error| {
+    ReleaseDocument::accept(bytes).map_err(|error| {
         AgentError::verification(format!("release {} can't be used", artifact.digest)).because(error)
     })
 }

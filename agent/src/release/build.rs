@@ -111,13 +111,16 @@ impl ReleaseDefinition {
             probation: self.probation.clone(),
             requires: self.requires.clone(),
         };
-        document.check().map_err(|e| {
-            AgentError::config(format!(
-                "release {} {} does not fit together",
-                self.name, self.version
-            ))
-            .because(e)
-        })?;
+        document
+            .check()
+            .and_then(|()| document.check_filters())
+            .map_err(|e| {
+                AgentError::config(format!(
+                    "release {} {} does not fit together",
+                    self.name, self.version
+                ))
+                .because(e)
+            })?;
         Ok(document)
     }
 }
@@ -193,6 +196,9 @@ mod tests {
             .seccomp_profiles
             .insert("bad".into(), "compute.toml".into());
         assert!(error(&broken).contains("seccomp profile bad, "));
+        let no_profile = "../../docs/schema/plan.json".into();
+        broken.seccomp_profiles.insert("bad".into(), no_profile);
+        assert!(error(&broken).contains("seccomp profile bad: not a seccomp profile"));
 
         let mut broken = definition;
         broken.services.push("../services/missing.toml".into());

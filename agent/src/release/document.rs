@@ -154,6 +154,25 @@ impl ReleaseDocument {
         Ok(document)
     }
 
+    /// Reads and checks a document that comes from elsewhere, its system call filters too. Those of a deployment were
+    /// compiled when it was staged; doing it again at each load would cost every command milliseconds.
+    ///
+    /// # Errors
+    /// As for [`ReleaseDocument::parse`], or a filter can't be compiled.
+    pub fn accept(bytes: &[u8]) -> Result<ReleaseDocument, ReleaseError> {
+        let document = ReleaseDocument::parse(bytes)?;
+        document.check_filters()?;
+        Ok(document)
+    }
+
+    /// Checks that the system call filters can be compiled.
+    ///
+    /// # Errors
+    /// The first one that can't.
+    pub fn check_filters(&self) -> Result<(), ReleaseError> {
+        profiles::check_filters(&self.seccomp_profiles)
+    }
+
     /// The bytes that are stored and signed.
     ///
     /// # Errors
@@ -179,7 +198,7 @@ impl ReleaseDocument {
         if let Some(text) = choice::contradiction(&self.choices, &self.services) {
             return Err(ReleaseError::Mismatch(text));
         }
-        profiles::check(&self.seccomp_profiles, &self.services)?;
+        profiles::check_names(&self.seccomp_profiles, &self.services)?;
         for (name, spec) in &self.parameters {
             match &spec.default {
                 Some(value) if !spec.kind.accepts(value) => {

@@ -43,17 +43,22 @@ pub(super) fn load(base: &Path, files: &BTreeMap<String, PathBuf>) -> Result<Sec
     files.iter().map(one).collect()
 }
 
-/// Checks that every profile can be compiled and every one that a service names is there.
-pub(super) fn check(
-    profiles: &SeccompProfiles,
-    services: &BTreeMap<String, Definition>,
-) -> std::result::Result<(), ReleaseError> {
+/// Checks that every profile can be compiled.
+pub(super) fn check_filters(profiles: &SeccompProfiles) -> std::result::Result<(), ReleaseError> {
     for (name, profile) in profiles {
         profile.compile().map_err(|source| ReleaseError::Seccomp {
             profile: name.clone(),
             source,
         })?;
     }
+    Ok(())
+}
+
+/// Checks that every profile that a service names is there.
+pub(super) fn check_names(
+    profiles: &SeccompProfiles,
+    services: &BTreeMap<String, Definition>,
+) -> std::result::Result<(), ReleaseError> {
     for (service, definition) in services {
         if let Seccomp::Profile { name } = &definition.container.seccomp
             && !profiles.contains_key(name)

@@ -169,7 +169,7 @@ impl Images for StoreAndRegistries {
         let bytes = artifact
             .layer(MEDIA_TYPE)
             .ok_or_else(|| broken().because(format!("it has no layer of type {MEDIA_TYPE}")))?;
-        let document = ReleaseDocument::parse(bytes).map_err(|e| broken().because(e))?;
+        let document = ReleaseDocument::accept(bytes).map_err(|e| broken().because(e))?;
         let info = ReleaseInfo {
             reference: reference.to_owned(),
             digest: digest.to_string(),
