@@ -61,12 +61,9 @@ test-unit: deps ## pure tests and tables; no privileges, no services
 test-host: deps ## store, registry, namespaces and systemd on real components; needs root
 	cargo $(AS_ROOT) test --locked --workspace --test '*' --exclude node-tests -- --test-threads=2
 
-# All but e2e_*, which take the time of a coffee.
-NODE_TIER := --test architecture --test capabilities --test docs --test 'node_*' --test 'privileged_*'
-
 .PHONY: test-node
 test-node: stage ## a booted node and a control plane: every step of the story is asserted
-	cargo $(AS_ROOT) test --release --locked -p node-tests --lib --bins $(NODE_TIER) -- --test-threads=1
+	cargo $(AS_ROOT) test --release --locked -p node-tests -- --test-threads=1
 
 .PHONY: e2e
 e2e: export NODECTL_ROUNDS ?= 20

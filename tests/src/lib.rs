@@ -36,6 +36,7 @@ pub mod progress;
 pub mod publish;
 pub mod registry;
 pub mod roots;
+pub mod stage;
 pub mod story;
 pub mod tale;
 pub mod teardown;

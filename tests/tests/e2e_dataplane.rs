@@ -2,29 +2,19 @@
 //!
 //! `NODECTL_ROUNDS` is the number of upgrades and of rollbacks, 2 if absent; the table of all figures is printed.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use node_tests::dataplane::{Releases, Rig, Round, table};
 use node_tests::node::{Kind, Name, Node, Setup};
 use node_tests::publish::{Publisher, trust_policy};
+use node_tests::stage::begin;
 use node_tests::story::Story;
-use node_tests::{nodectl, paths, registry, teardown};
+use node_tests::{nodectl, registry, teardown};
 
 #[test]
 fn packets_flow_while_open_vswitch_is_replaced() {
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "this test boots machines: run it as root"
-    );
-    let stage = stage();
-    assert!(
-        stage.join("usr/bin/nodectl").exists(),
-        "{} has no usr/bin/nodectl: run `make stage` first",
-        stage.display()
-    );
-    paths::choose_instance("nodectl-ovs");
-    teardown::everything().expect("what an earlier run left can be removed");
+    let stage = begin("nodectl-ovs");
     let mut story = Story::begin("traffic");
     let end = tell(&mut story, &stage);
     if end.is_ok() {
@@ -155,11 +145,4 @@ fn rounds() -> Result<u32> {
         Ok(text) => text.parse().with_context(|| format!("NODECTL_ROUNDS={text}")),
         Err(_) => Ok(2),
     }
-}
-
-fn stage() -> PathBuf {
-    std::env::var_os("NODECTL_STAGE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage"),
-        PathBuf::from,
-    )
 }

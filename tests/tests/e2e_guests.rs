@@ -1,6 +1,6 @@
 //! Guests while libvirt is upgraded, rolled back and killed, on a kernel of its own. Needs root, and `make stage` before.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use node_agent::api::Status;
@@ -10,6 +10,7 @@ use node_tests::node::{Kind, Name, Node};
 use node_tests::nodectl::{self, main_process};
 use node_tests::progress::Progress;
 use node_tests::publish::Publisher;
+use node_tests::stage::begin;
 use node_tests::story::Story;
 use node_tests::{paths, registry, teardown};
 
@@ -20,18 +21,7 @@ const BRIDGE: &str = "br-guests";
 
 #[test]
 fn guests_outlive_their_libvirt() {
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "this test boots machines: run it as root"
-    );
-    let stage = stage();
-    assert!(
-        stage.join("usr/bin/nodectl").exists(),
-        "{} has no usr/bin/nodectl: run `make stage` first",
-        stage.display()
-    );
-    paths::choose_instance("nodectl-guests");
-    teardown::everything().expect("what an earlier run left can be removed");
+    let stage = begin("nodectl-guests");
     let mut story = Story::begin("guests");
     let told = tell(&mut story, &stage);
     story.end();
@@ -344,11 +334,4 @@ fn shutdown_order(node: &Node) -> Result<()> {
         "virt-guest-shutdown.target",
     ])
     .map(drop)
-}
-
-fn stage() -> PathBuf {
-    std::env::var_os("NODECTL_STAGE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage"),
-        PathBuf::from,
-    )
 }

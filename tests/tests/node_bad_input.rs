@@ -14,9 +14,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use node_tests::node::{Name, Node, Setup};
 use node_tests::nodectl::{self, Said};
+use node_tests::stage::begin;
 use node_tests::story::Story;
 use node_tests::tiny::{self, Forge, Image, Release, Service, reference};
-use node_tests::{paths, registry, teardown};
+use node_tests::{registry, teardown};
 use serde_json::Value;
 
 const STATE: &str = "/var/lib/nodectl";
@@ -81,18 +82,7 @@ const CASES: &[(&str, Case)] = &[
 
 #[test]
 fn a_node_stands_bad_input() {
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "this test boots machines: run it as root"
-    );
-    let stage = stage();
-    assert!(
-        stage.join("usr/bin/nodectl").exists(),
-        "{} has no usr/bin/nodectl: run `make stage` first",
-        stage.display()
-    );
-    paths::choose_instance("nodectl-bad");
-    teardown::everything().expect("what an earlier run left can be removed");
+    let stage = begin("nodectl-bad");
     let mut story = Story::begin("bad input");
     let world = story.step("a node, a registry and tiny images", |_| World::make(&stage));
     let mut failures = Vec::new();
@@ -112,13 +102,6 @@ fn a_node_stands_bad_input() {
         teardown::everything().expect("everything can be removed");
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
-}
-
-fn stage() -> PathBuf {
-    std::env::var_os("NODECTL_STAGE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage"),
-        PathBuf::from,
-    )
 }
 
 /// The node and what releases are made of.

@@ -2,7 +2,7 @@
 //! Needs root, and `make stage` before it. `NODECTL_E2E_KIND=vm` runs it in QEMU instead of user-mode-linux.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use node_agent::api::Status;
@@ -10,8 +10,9 @@ use node_tests::guests::{self, Guest, virsh, vsctl};
 use node_tests::hypervisor::{self, SERVICES};
 use node_tests::node::{Kind, Name, Node};
 use node_tests::nodectl::{self, main_process};
+use node_tests::stage::begin;
 use node_tests::story::Story;
-use node_tests::{paths, teardown};
+use node_tests::teardown;
 
 const STATE: &str = "/var/lib/nodectl";
 
@@ -19,18 +20,7 @@ const BRIDGE: &str = "br-test";
 
 #[test]
 fn a_node_on_its_own_kernel_outlives_cuts() {
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "this test boots machines: run it as root"
-    );
-    let stage = stage();
-    assert!(
-        stage.join("usr/bin/nodectl").exists(),
-        "{} has no usr/bin/nodectl: run `make stage` first",
-        stage.display()
-    );
-    paths::choose_instance(&format!("nodectl-{}", kind()));
-    teardown::everything().expect("what an earlier run left can be removed");
+    let stage = begin(&format!("nodectl-{}", kind()));
     let mut story = Story::begin(&format!("a node on its own kernel ({})", kind()));
     let told = tell(&mut story, &stage);
     story.end();
@@ -267,11 +257,4 @@ fn kind() -> Kind {
         Ok("uml") | Err(_) => Kind::Uml,
         Ok(other) => panic!("NODECTL_E2E_KIND is {other:?}, neither uml nor vm"),
     }
-}
-
-fn stage() -> PathBuf {
-    std::env::var_os("NODECTL_STAGE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage"),
-        PathBuf::from,
-    )
 }

@@ -1,7 +1,7 @@
 //! nova-compute through upgrades, a dead message queue and a way back that nova refuses, on the real components. Needs
 //! root, and `make stage` before it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +11,7 @@ use node_tests::control_plane::{self, Pending};
 use node_tests::node::{Name, Node, Setup};
 use node_tests::nodectl::{self, Said};
 use node_tests::publish::Publisher;
+use node_tests::stage::stage;
 use node_tests::story::Story;
 use node_tests::{compute, moves, paths, teardown};
 
@@ -59,10 +60,7 @@ fn tell(story: &mut Story) -> Result<()> {
 }
 
 fn begin(story: &mut Story) -> Result<Lab> {
-    let stage = std::env::var_os("NODECTL_STAGE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage"),
-        PathBuf::from,
-    );
+    let stage = stage();
     let pending = Pending::begin();
     compute::registry_serves(story)?;
     let publisher = Publisher::new(&stage)?;

@@ -1,25 +1,13 @@
 //! The story of a compute node, asserted on the real components. Needs root, and `make stage` before it.
 
-use std::path::{Path, PathBuf};
-
+use node_tests::stage::begin;
 use node_tests::story::Story;
 use node_tests::tale::{Props, tell};
-use node_tests::{paths, teardown};
+use node_tests::teardown;
 
 #[test]
 fn a_compute_node_lives_from_images() {
-    assert!(
-        nix::unistd::geteuid().is_root(),
-        "this test boots machines: run it as root"
-    );
-    let stage = stage();
-    assert!(
-        stage.join("usr/bin/nodectl").exists(),
-        "{} has no usr/bin/nodectl: run `make stage` first",
-        stage.display()
-    );
-    paths::choose_instance("nodectl-story");
-    teardown::everything().expect("what an earlier run left can be removed");
+    let stage = begin("nodectl-story");
     let mut story = Story::begin("node story");
     let told = tell(&mut story, &Props { stage });
     let end = told.map(|told| {
@@ -31,11 +19,4 @@ fn a_compute_node_lives_from_images() {
         teardown::everything().expect("everything can be removed");
     }
     end.unwrap_or_else(|error| panic!("{error:#}"));
-}
-
-fn stage() -> PathBuf {
-    std::env::var_os("NODECTL_STAGE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage"),
-        PathBuf::from,
-    )
 }

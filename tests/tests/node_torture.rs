@@ -1,7 +1,8 @@
 //! A slice of `make torture`: power cuts at random instants and at each boundary, and proof that the simulator sees.
 
-use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+
+use node_tests::stage::stage;
 
 /// One after the other: they share the registry's network.
 #[test]
@@ -51,12 +52,5 @@ fn said(output: &Output) -> String {
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
-    )
-}
-
-fn stage() -> PathBuf {
-    std::env::var_os("NODECTL_STAGE").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage"),
-        PathBuf::from,
     )
 }

@@ -1,0 +1,34 @@
+//! What the tests on booted machines begin with.
+
+use std::path::{Path, PathBuf};
+
+use crate::{paths, teardown};
+
+/// Where `make stage` has put the programs: `$NODECTL_STAGE`, or target/stage.
+pub fn stage() -> PathBuf {
+    std::env::var_os("NODECTL_STAGE").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/stage"),
+        PathBuf::from,
+    )
+}
+
+/// Begins a test that boots machines, in surroundings of its own: what an earlier run left there is removed. The
+/// staged programs.
+///
+/// # Panics
+/// Without root or staged programs, and if something can't be removed.
+pub fn begin(instance: &str) -> PathBuf {
+    assert!(
+        nix::unistd::geteuid().is_root(),
+        "this test boots machines: run it as root"
+    );
+    let stage = stage();
+    assert!(
+        stage.join("usr/bin/nodectl").exists(),
+        "{} has no usr/bin/nodectl: run `make stage` first",
+        stage.display()
+    );
+    paths::choose_instance(instance);
+    teardown::everything().expect("what an earlier run left can be removed");
+    stage
+}
