@@ -85,8 +85,14 @@ async fn carry_out(engine: &Engine, request: &Request, events: EventSink) -> Res
             Ok(Report::Outcome(engine.set(&values, events).await?))
         }
         Request::Start { services } => done(engine.start(services, events).await, "started", services),
-        Request::Stop { services } => done(engine.stop(services, events).await, "stopped", services),
-        Request::Restart { services } => done(engine.restart(services, events).await, "restarted", services),
+        Request::Stop { services, force } => {
+            done(engine.stop(services, *force, events).await, "stopped", services)
+        }
+        Request::Restart { services, force } => done(
+            engine.restart(services, *force, events).await,
+            "restarted",
+            services,
+        ),
         Request::Pin { deployment, reason } => Ok(pinned("pinned", engine.pin(*deployment, reason)?)),
         Request::Unpin { deployment } => Ok(pinned("unpinned", engine.unpin(*deployment)?)),
         Request::Gc { dry_run } => Ok(Report::Gc(engine.gc(*dry_run).await?)),

@@ -167,9 +167,11 @@ fn every_request_is_valid_and_comes_back_as_it_was() {
         },
         Request::Stop {
             services: vec!["s".into()],
+            force: true,
         },
         Request::Restart {
             services: vec!["s".into()],
+            force: true,
         },
         Request::Pin {
             deployment: None,

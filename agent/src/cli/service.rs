@@ -20,18 +20,26 @@ pub struct Start {
     of: Services,
 }
 
-/// Stop services; they start again at the next boot.
+/// Stop services, unless their gates object; they start again at the next boot.
 #[derive(Debug, Args)]
 pub struct Stop {
     #[command(flatten)]
     of: Services,
+
+    /// Stop them also where a gate objects or a guest needs them.
+    #[arg(long)]
+    force: bool,
 }
 
-/// Restart services, with their gates.
+/// Restart services, with their gates before and after.
 #[derive(Debug, Args)]
 pub struct Restart {
     #[command(flatten)]
     of: Services,
+
+    /// Restart them also where a gate objects or a guest needs them.
+    #[arg(long)]
+    force: bool,
 }
 
 impl Start {
@@ -46,6 +54,7 @@ impl Stop {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Exit> {
         context.operate(&Request::Stop {
             services: self.of.services,
+            force: self.force,
         })
     }
 }
@@ -54,6 +63,7 @@ impl Restart {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Exit> {
         context.operate(&Request::Restart {
             services: self.of.services,
+            force: self.force,
         })
     }
 }

@@ -15,6 +15,7 @@ mod observe;
 mod operation;
 mod outcome;
 mod planned;
+mod prestop;
 mod probation;
 mod recover;
 mod report;

@@ -16,12 +16,11 @@ use crate::api::{
     PlannedService, ReleaseInfo,
 };
 use crate::config::Changes;
-use crate::definition::When;
 use crate::deployment::{Deployment, Reason, Seq, stage};
 use crate::error::{AgentError, Kind, Result};
 use crate::machine::{Effect, Event, Move, State, next};
 use crate::release::Probation;
-use crate::{config, history, plan, rejected};
+use crate::{config, history, rejected};
 
 /// An operation under way, before its transaction is armed.
 pub(super) struct Operation<'a> {
@@ -257,37 +256,21 @@ impl Operation<'_> {
         let touched = planned
             .iter()
             .filter(|p| matches!(p.action, Action::Restart | Action::Retire));
-        for definition in touched.filter_map(|p| present?.release.services.get(&p.name)) {
-            let Some(veto) = self.engine.hold(definition, When::PreStop, self.reporter).await? else {
-                continue;
-            };
-            let text = format!(
-                "service {} must not be stopped now: {}",
-                veto.service, veto.reason
-            );
-            if !force {
-                return Err(AgentError::vetoed(text));
-            }
-            self.reporter.warn(text);
-        }
-        Ok(())
+        let definitions = touched.filter_map(|p| present?.release.services.get(&p.name));
+        self.engine.permit_stop(definitions, force, self.reporter).await
     }
 
     /// A service that leaves can't be left alone: its unit goes.
     fn spare_guests(&self, planned: &[PlannedService], force: bool) -> Result<()> {
-        let guests = self.engine.guests(force)?;
         let needed = planned.iter().find(|p| {
             let by_guests = matches!(p.disruption, Disruption::WhenDrained | Disruption::GuestAware);
             p.action == Action::Retire && by_guests
         });
         match needed {
-            Some(service) if !guests.is_empty() => Err(AgentError::vetoed(format!(
-                "service {} is not in the new set, and is needed by {}",
-                service.name,
-                plan::some_of(&guests)
-            ))
-            .hint("move the guests away; --force stops it all the same")),
-            Some(_) | None => Ok(()),
+            Some(service) => self
+                .engine
+                .spare_guests(&service.name, "is not in the new set", force),
+            None => Ok(()),
         }
     }
 

@@ -1,14 +1,12 @@
 //! Start, stop and restart of single services of the current deployment.
 
-use std::time::Duration;
-
+use super::activate::GRACE;
 use super::report::{EventSink, Reporter};
 use super::{Engine, unit_of};
+use crate::api::Disruption;
+use crate::definition::{Definition, When};
 use crate::deployment::{Deployment, current};
 use crate::error::{AgentError, Kind, Result};
-
-/// Time that systemd gets beyond a unit's own timeouts.
-const GRACE: Duration = Duration::from_secs(60);
 
 /// What to do with a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +15,19 @@ pub enum Verb {
     Start,
     /// Stop it.
     Stop,
-    /// Stop and start it.
+    /// Stop and start it, in one job: systemd finishes it without us.
     Restart,
+}
+
+impl Verb {
+    /// For the operator, while it goes on and when it is done.
+    fn words(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Start => ("starting", "started"),
+            Self::Stop => ("stopping", "stopped"),
+            Self::Restart => ("restarting", "restarted"),
+        }
+    }
 }
 
 impl Engine {
@@ -27,92 +36,110 @@ impl Engine {
     /// # Errors
     /// A service is not in the current deployment, or its job did not end well.
     pub async fn start(&self, services: &[String], sink: EventSink) -> Result<()> {
-        self.each(services, Verb::Start, sink).await
+        self.each(services, Verb::Start, false, sink).await
     }
 
-    /// Stops services, in the order given.
+    /// Stops services, in the order given, if the gates of all of them permit it.
     ///
     /// # Errors
-    /// As for [`Engine::start`].
-    pub async fn stop(&self, services: &[String], sink: EventSink) -> Result<()> {
-        self.each(services, Verb::Stop, sink).await
+    /// As for [`Engine::start`]; something stands against it, and it is not forced.
+    pub async fn stop(&self, services: &[String], force: bool, sink: EventSink) -> Result<()> {
+        self.each(services, Verb::Stop, force, sink).await
     }
 
-    /// Restarts services, in the order given.
+    /// Restarts services, in the order given, if the gates of all of them permit it.
     ///
     /// # Errors
-    /// As for [`Engine::start`].
-    pub async fn restart(&self, services: &[String], sink: EventSink) -> Result<()> {
-        self.each(services, Verb::Restart, sink).await
+    /// As for [`Engine::stop`]; a gate does not hold afterwards.
+    pub async fn restart(&self, services: &[String], force: bool, sink: EventSink) -> Result<()> {
+        self.each(services, Verb::Restart, force, sink).await
     }
 
-    async fn each(&self, services: &[String], verb: Verb, sink: EventSink) -> Result<()> {
+    async fn each(&self, services: &[String], verb: Verb, force: bool, sink: EventSink) -> Result<()> {
         let _lock = self.lock()?;
         let reporter = Reporter::new(sink, self.ports.clock.clone());
         let Some(seq) = current(&self.roots)? else {
             return Err(AgentError::new(Kind::Usage, "this node runs no release yet"));
         };
         let deployment = Deployment::load(&self.roots, seq)?;
-        if let Some(unknown) = services
+        let definitions = services
             .iter()
-            .find(|s| !deployment.document.services.contains_key(*s))
-        {
-            let known: Vec<&str> = deployment.document.services.keys().map(String::as_str).collect();
-            return Err(AgentError::new(
-                Kind::Usage,
-                format!("service {unknown} is not in deployment {seq}"),
-            )
-            .hint(format!("its services are {}", known.join(", "))));
+            .map(|service| definition(&deployment, service))
+            .collect::<Result<Vec<_>>>()?;
+        if verb != Verb::Start {
+            self.ask_before_stop(&definitions, force, &reporter).await?;
         }
-        for service in services {
-            self.one(&deployment, service, verb, &reporter).await?;
+        for definition in definitions {
+            self.one(definition, verb, &reporter).await?;
         }
         Ok(())
     }
 
-    async fn one(
+    async fn ask_before_stop(
         &self,
-        deployment: &Deployment,
-        service: &str,
-        verb: Verb,
+        definitions: &[&Definition],
+        force: bool,
         reporter: &Reporter,
     ) -> Result<()> {
-        let Some(definition) = deployment.release.services.get(service) else {
-            return Err(AgentError::other(format!(
-                "deployment {} is damaged: {service} has no definition",
-                deployment.seq
-            )));
-        };
+        for definition in definitions {
+            let runs = self.ports.units.state(&unit_of(&definition.name)).await?.active;
+            if runs && definition.disruption == Disruption::WhenDrained {
+                self.spare_guests(&definition.name, "must not be stopped now", force)?;
+            }
+        }
+        self.permit_stop(definitions.iter().copied(), force, reporter)
+            .await
+    }
+
+    async fn one(&self, definition: &Definition, verb: Verb, reporter: &Reporter) -> Result<()> {
+        let service = &definition.name;
         let unit = unit_of(service);
         let units = &self.ports.units;
-        if matches!(verb, Verb::Stop | Verb::Restart) {
-            reporter.service(service, "stopping");
-            let deadline = definition.unit.timeout_stop_sec.duration() + GRACE;
-            self.must(service, "stopping", units.stop(&unit, deadline).await?)
-                .await?;
-            reporter.service(service, "stopped");
-        }
-        if matches!(verb, Verb::Start | Verb::Restart) {
-            reporter.service(service, "starting");
+        let (doing, done) = verb.words();
+        let stop = definition.unit.timeout_stop_sec.duration();
+        let start = definition.unit.timeout_start_sec.duration();
+        reporter.service(service, doing);
+        if verb != Verb::Stop {
             units.reset_failed(&unit).await?;
-            let deadline = definition.unit.timeout_start_sec.duration() + GRACE;
-            self.must(service, "starting", units.start(&unit, deadline).await?)
-                .await?;
-            reporter.service(service, "started");
+        }
+        let ended = match verb {
+            Verb::Start => units.start(&unit, start + GRACE).await?,
+            Verb::Stop => units.stop(&unit, stop + GRACE).await?,
+            Verb::Restart => units.restart(&unit, stop + start + GRACE).await?,
+        };
+        if let Err(result) = ended {
+            let failure = self.failure(service, String::new()).await;
+            return Err(
+                AgentError::other(format!("{doing} service {service} ended with {result}"))
+                    .details(failure.journal),
+            );
+        }
+        reporter.service(service, done);
+        if verb == Verb::Restart
+            && let Some(failure) = self.hold(definition, When::PostStart, reporter).await?
+        {
+            return Err(
+                AgentError::other(format!("service {service} was restarted: {}", failure.reason))
+                    .details(failure.journal),
+            );
         }
         Ok(())
     }
+}
 
-    async fn must(&self, service: &str, doing: &str, result: std::result::Result<(), String>) -> Result<()> {
-        match result {
-            Ok(()) => Ok(()),
-            Err(result) => {
-                let failure = self.failure(service, String::new()).await;
-                Err(
-                    AgentError::other(format!("{doing} service {service} ended with {result}"))
-                        .details(failure.journal),
-                )
-            }
-        }
+fn definition<'a>(deployment: &'a Deployment, service: &str) -> Result<&'a Definition> {
+    let seq = deployment.seq;
+    if !deployment.document.services.contains_key(service) {
+        let known: Vec<&str> = deployment.document.services.keys().map(String::as_str).collect();
+        return Err(AgentError::new(
+            Kind::Usage,
+            format!("service {service} is not in deployment {seq}"),
+        )
+        .hint(format!("its services are {}", known.join(", "))));
     }
+    deployment.release.services.get(service).ok_or_else(|| {
+        AgentError::other(format!(
+            "deployment {seq} is damaged: {service} has no definition"
+        ))
+    })
 }

@@ -67,11 +67,17 @@ pub enum Request {
     Stop {
         /// Service names without `.service`.
         services: Vec<String>,
+        /// Also where a gate objects, or a guest needs it.
+        #[serde(default)]
+        force: bool,
     },
     /// Restart services of the current deployment.
     Restart {
         /// Service names without `.service`.
         services: Vec<String>,
+        /// Also where a gate objects, or a guest needs it.
+        #[serde(default)]
+        force: bool,
     },
     /// Keep a deployment from garbage collection.
     Pin {

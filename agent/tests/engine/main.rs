@@ -9,5 +9,6 @@ mod node;
 mod probation;
 mod replay;
 mod story;
+mod verbs;
 mod wayback;
 mod world;
