@@ -93,7 +93,7 @@ fn exec(roots: &Roots, service: String, command: &[String]) -> Result<i32, Start
         let reason = "it was not started since boot".to_owned();
         StartError::NotReady { service, reason }
     })?;
-    Inside::of(&running)?.run(command)
+    Inside::of(&running, &roots.state)?.run(command)
 }
 
 /// One line with the whole chain of causes.

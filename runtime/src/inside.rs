@@ -13,7 +13,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Gid, Pid, Uid, chdir, setgid, setgroups, setuid};
 use oci_spec::runtime::{Capabilities, Process, User};
 
-use crate::launch::{Bundle, Running, StartError, execute};
+use crate::launch::{Bundle, Running, StartError, execute, find};
 use crate::spec::capabilities::kernel_set;
 use crate::{process, sys};
 
@@ -34,13 +34,15 @@ impl Inside {
     /// The service of a record, if the process of the record is still its process.
     ///
     /// # Errors
-    /// The process is gone, or the bundle it was started from cannot be read.
-    pub fn of(running: &Running) -> Result<Self, StartError> {
+    /// The process is gone, or no deployment has the bundle it was started from any more.
+    pub fn of(running: &Running, state_root: &Path) -> Result<Self, StartError> {
         let gone = || StartError::NotReady {
             service: running.service.clone(),
             reason: format!("its process {} is gone", running.pid),
         };
-        let bundle = Bundle::load(&running.bundle)?;
+        // The deployment that it was started from may be gone. While the service has not changed, later ones have its
+        // bundle as well.
+        let bundle = Bundle::load(&find(state_root, &running.service, &running.digest)?)?;
         let inside = Self::new(Pid::from_raw(running.pid), &bundle).map_err(|_| gone())?;
         // Asked after the descriptor was taken, so that it is of the very process it names.
         match process::started_at_ticks(running.pid) {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use node_runtime::launch::Running;
+
 use super::Engine;
 use super::consider::images_of;
 use super::journal::Transaction;
@@ -54,12 +56,14 @@ impl Engine {
         let settings = config::load(&self.roots)?;
         let all = list(&self.roots)?;
         let kept = kept(&all, &self.roots_of_gc()?, settings.keep);
+        let started_from = self.started_from(&all, &kept)?;
         let keep: Vec<Deployment> = all
             .iter()
             .filter(|s| kept.contains(s))
             .map(|s| Deployment::load(&self.roots, *s))
             .collect::<Result<_>>()?;
-        let drop: Vec<Seq> = all.into_iter().filter(|s| !kept.contains(s)).collect();
+        let stays = |seq: &Seq| kept.contains(seq) || started_from.contains(seq);
+        let drop: Vec<Seq> = all.into_iter().filter(|seq| !stays(seq)).collect();
         if !dry_run {
             for seq in &drop {
                 self.remove_deployment(*seq)?;
@@ -90,6 +94,26 @@ impl Engine {
             roots.insert(t.movement.to);
         }
         Ok(roots)
+    }
+
+    /// Deployments without which a running service could not be entered any more, neither by its gates nor by an
+    /// operator: the newest that has the bundle it was started from, where none of `kept` has it. Their images need not
+    /// stay: what the service runs from is mounted.
+    fn started_from(&self, all: &[Seq], kept: &BTreeSet<Seq>) -> Result<BTreeSet<Seq>> {
+        let has = |seq: &Seq, service: &Running| {
+            let bundle = self
+                .roots
+                .deployment(*seq)
+                .join("services")
+                .join(&service.service);
+            std::fs::read_to_string(bundle.join("digest")).is_ok_and(|found| found.trim() == service.digest)
+        };
+        let running = self.ports.host.running()?;
+        Ok(running
+            .iter()
+            .filter(|service| !kept.iter().any(|seq| has(seq, service)))
+            .filter_map(|service| all.iter().rev().find(|seq| has(seq, service)).copied())
+            .collect())
     }
 
     /// The name goes first, so that a half removed directory is never taken for a deployment.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use node_agent::api::{Action, Disruption, EventKind, OperationResult, OutcomeKind, Phase};
 use node_agent::deployment::Seq;
 use node_agent::engine::{UpgradeOptions, silent};
+use node_agent::release::ReleaseDocument;
 
 use super::node::{Node, recorder, release};
 
@@ -249,17 +250,42 @@ async fn garbage_collection_keeps_what_is_needed() {
     );
 }
 
+/// A release in which guests need `base`.
+fn with(version: &str, names: &[&str]) -> ReleaseDocument {
+    let services: Vec<_> = names.iter().map(|name| (*name, version, "")).collect();
+    let mut document = release(version, &services);
+    if let Some(base) = document.services.get_mut("base") {
+        base.disruption = Disruption::WhenDrained;
+    }
+    document
+}
+
+#[tokio::test]
+async fn the_deployment_that_a_service_was_started_from_stays_until_another_has_its_bundle() {
+    let node = Node::empty();
+    node.configure("[retention]\nkeep = 0\n");
+    for version in ["1", "2", "3", "4"] {
+        let release = with(version, &["base", "net"]);
+        node.world.publish(&format!("r:{version}"), release);
+    }
+    node.upgrade("r:1").await.unwrap();
+    node.world.script().guests = 1;
+    for version in ["r:2", "r:3", "r:4"] {
+        node.upgrade(version).await.unwrap();
+    }
+    let removed = || async { node.engine().gc(false).await.unwrap().deployments };
+    assert_eq!(removed().await, [Seq(2)], "base still runs from 1");
+    node.world.script().guests = 0;
+    node.engine()
+        .restart(&["base".to_owned()], false, silent())
+        .await
+        .unwrap();
+    assert_eq!(removed().await, [Seq(1)]);
+}
+
 #[tokio::test]
 async fn what_guests_need_changes_when_they_are_gone() {
     let node = Node::empty();
-    let with = |version: &str, names: &[&str]| {
-        let services: Vec<_> = names.iter().map(|name| (*name, version, "")).collect();
-        let mut document = release(version, &services);
-        if let Some(base) = document.services.get_mut("base") {
-            base.disruption = Disruption::WhenDrained;
-        }
-        document
-    };
     node.world.publish("r:1", with("1", &["base", "net"]));
     node.world.publish("r:2", with("2", &["base", "net"]));
     node.world.publish("r:3", with("3", &["net"]));
