@@ -134,6 +134,10 @@ pub struct ServiceUnit {
     pub after: Vec<UnitName>,
     /// Units that wait for this one.
     pub before: Vec<UnitName>,
+    /// True if it starts while the system is still being set up, because the host's network is configured on top of it.
+    /// Such a service waits for file systems, kernel modules and temporary files, and for `after`; for nothing else.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub early: bool,
     /// Units without which this one does not start; stopping one of them stops this one.
     pub requires: Vec<UnitName>,
     /// Units that are started with this one; their failure does not matter.
@@ -194,6 +198,7 @@ impl Default for ServiceUnit {
             description: String::new(),
             after: Vec::new(),
             before: Vec::new(),
+            early: false,
             requires: Vec::new(),
             wants: Vec::new(),
             binds_to: Vec::new(),
@@ -227,6 +232,9 @@ impl Default for ServiceUnit {
 impl ServiceUnit {
     /// Writes the part of `[Unit]` that the definition decides.
     pub(crate) fn write_unit(&self, section: &mut Section) -> Result<(), UnitError> {
+        if self.early {
+            write_early(section);
+        }
         section.set_names("After", &self.after);
         section.set_names("Before", &self.before);
         section.set_names("Requires", &self.requires);
@@ -279,6 +287,27 @@ impl ServiceUnit {
         section.set_some("IOWeight", weight("io_weight", self.io_weight)?);
         Ok(())
     }
+}
+
+/// What is left of systemd's default dependencies (systemd.service(5)) for a service that the network waits for.
+/// With all of them it would wait for `sysinit.target`, which some units reach only with the network: cloud-init.
+fn write_early(section: &mut Section) {
+    let known = |names: &[&'static str]| {
+        names
+            .iter()
+            .map(|name| crate::render::known(name))
+            .collect::<Vec<_>>()
+    };
+    section.set("DefaultDependencies", Value::word("no"));
+    section.set_names("Conflicts", &known(&["shutdown.target"]));
+    section.set_names("Before", &known(&["shutdown.target"]));
+    let set_up = [
+        "local-fs.target",
+        "systemd-modules-load.service",
+        "systemd-sysctl.service",
+        "systemd-tmpfiles-setup.service",
+    ];
+    section.set_names("After", &known(&set_up));
 }
 
 /// A cgroup weight (systemd.resource-control(5)): 1 to 10000.

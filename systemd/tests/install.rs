@@ -2,7 +2,12 @@
 
 mod common;
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 #[test]
 fn exactly_these_files_are_installed() {
@@ -48,24 +53,10 @@ fn a_missing_program_is_named() {
 fn systemd_takes_installed_and_rendered_units_without_a_remark() {
     let stage = tempfile::tempdir().expect("a directory");
     let root = stage.path();
-    common::install(root);
-    let units = root.join("usr/lib/systemd/system");
-    let copied = Command::new("cp")
-        .args([
-            "-an",
-            "/usr/lib/systemd/system/.",
-            units.to_str().expect("a path"),
-        ])
-        .status()
-        .expect("run cp");
-    assert!(
-        copied.success(),
-        "systemd's own units are needed (package systemd)"
-    );
+    let units = with_those_of_systemd(root);
     for program in ["usr/bin/systemctl", "usr/bin/logger"] {
         common::script(&root.join(program), "#!/bin/sh\n");
     }
-    fs::create_dir_all(root.join("etc")).expect("a directory");
     let rendered = [
         common::unit("smallest", "aa", ""),
         common::unit("largest", "bb", LARGEST),
@@ -119,6 +110,52 @@ const LARGEST: &str = r#"
     exec_stop_post = ["/usr/bin/logger", "$HOME; 100% \" ' \\ \n", ";"]
     conditions = [{ kind = "path-exists", value = "/dev/kvm", negate = true }]
 "#;
+
+/// Puts systemd's own units below a root with nodectl installed, and returns where units are.
+fn with_those_of_systemd(root: &Path) -> PathBuf {
+    common::install(root);
+    let units = root.join("usr/lib/systemd/system");
+    let copied = Command::new("cp")
+        .args(["-an", "/usr/lib/systemd/system/."])
+        .arg(&units)
+        .status()
+        .expect("run cp");
+    assert!(
+        copied.success(),
+        "systemd's own units are needed (package systemd)"
+    );
+    fs::create_dir_all(root.join("etc")).expect("a directory");
+    units
+}
+
+/// cloud-init.service of Debian 12 reads its data over the network that networking.service of ifupdown has set up, and
+/// `sysinit.target` waits for it.
+const CLOUD_INIT: &str = "[Unit]\nDefaultDependencies=no\nAfter=networking.service\nBefore=sysinit.target\n\
+                          [Service]\nType=oneshot\nExecStart=/usr/bin/logger cloud\n";
+const NETWORKING: &str = "[Unit]\nDefaultDependencies=no\nAfter=local-fs.target network-pre.target\n\
+                          Before=network.target\n[Service]\nType=oneshot\nExecStart=/usr/bin/logger network\n";
+
+#[test]
+fn a_network_that_sysinit_waits_for_may_wait_for_an_early_service() {
+    let stage = tempfile::tempdir().expect("a directory");
+    let root = stage.path();
+    let units = with_those_of_systemd(root);
+    common::script(&root.join("usr/bin/logger"), "#!/bin/sh\n");
+    common::write(&units.join("cloud-init.service"), CLOUD_INIT);
+    common::write(&units.join("networking.service"), NETWORKING);
+    let boot = "[Unit]\nWants=sysinit.target cloud-init.service networking.service switch.service \
+                nodectl-recover.service\n";
+    common::write(&units.join("boot.target"), boot);
+    for (early, cycles) in [(true, false), (false, true)] {
+        let definition = format!("early = {early}\nbefore = [\"networking.service\"]");
+        common::write(
+            &units.join("switch.service"),
+            &common::unit("switch", "aa", &definition).text,
+        );
+        let said = verify(root, &["boot.target"]);
+        assert_eq!(said.contains("ordering cycle"), cycles, "early: {early}\n{said}");
+    }
+}
 
 /// What `systemd-analyze verify` says about units below a root.
 fn verify(root: &Path, units: &[&str]) -> String {
