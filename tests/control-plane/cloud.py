@@ -60,6 +60,31 @@ class Cloud:
             raise ApiError(f"nova-manage discover_hosts: {done.stdout}{done.stderr}")
         return {"output": done.stdout}
 
+    def agent(self, binary, host):
+        found = self.api.get("network", f"/v2.0/agents?binary={binary}&host={host}")["agents"]
+        return found[0] if found else None
+
+    def wait_agent(self, binary, host, seconds):
+        def alive():
+            agent = self.agent(binary, host)
+            return agent if agent and agent["alive"] else None
+
+        return wait_until(float(seconds), f"{binary} on {host} alive", alive)
+
+    def network_create(self, name, cidr):
+        """A network with a subnet, if there is none of that name yet."""
+        networks = self.api.get("network", f"/v2.0/networks?name={name}")["networks"]
+        if networks:
+            return networks[0]
+        network = self.api.post("network", "/v2.0/networks", {"network": {"name": name}})["network"]
+        subnet = {"name": name, "network_id": network["id"], "ip_version": 4, "cidr": cidr, "enable_dhcp": False}
+        self.api.post("network", "/v2.0/subnets", {"subnet": subnet})
+        return network
+
+    def server_ports(self, name):
+        server = self.server_show(name)["id"]
+        return self.api.get("network", f"/v2.0/ports?device_id={server}")["ports"]
+
     def server_create(self, name):
         images = self.api.get("image", "/v2/images?name=guest")["images"]
         flavors = self.api.get("compute", "/v2.1/flavors")["flavors"]

@@ -67,6 +67,30 @@ pub struct Server {
     pub domain: Option<String>,
 }
 
+/// A port of an instance.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Port {
+    /// Its uuid; the interface in Open vSwitch carries it as `iface-id`.
+    pub id: String,
+    /// `ACTIVE` once the agent has wired it.
+    pub status: String,
+    /// How the hypervisor attaches it: `ovs`, or `binding_failed`.
+    #[serde(rename = "binding:vif_type")]
+    pub vif_type: String,
+    /// The host that it is bound to.
+    #[serde(rename = "binding:host_id")]
+    pub host: String,
+    /// Its addresses.
+    pub fixed_ips: Vec<FixedIp>,
+}
+
+/// An address of a port.
+#[derive(Debug, Clone, Deserialize)]
+pub struct FixedIp {
+    /// The address.
+    pub ip_address: Ipv4Addr,
+}
+
 /// A line of the guest on its serial console.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Heartbeat {
@@ -148,6 +172,42 @@ impl Cloud {
     /// nova-manage fails.
     pub fn discover_hosts(&self) -> Result<()> {
         self.ask::<serde::de::IgnoredAny>(&["discover-hosts"]).map(drop)
+    }
+
+    /// Waits until neutron hears its agent on that host.
+    ///
+    /// # Errors
+    /// It does not within this time.
+    pub fn wait_agent(&self, binary: &str, host: &str, seconds: u32) -> Result<()> {
+        self.ask::<serde::de::IgnoredAny>(&["wait-agent", binary, host, &seconds.to_string()])
+            .map(drop)
+    }
+
+    /// Makes a network with a subnet of this range.
+    ///
+    /// # Errors
+    /// neutron refuses it.
+    pub fn network_create(&self, name: &str, range: &str) -> Result<()> {
+        self.ask::<serde::de::IgnoredAny>(&["network-create", name, range])
+            .map(drop)
+    }
+
+    /// The ports of an instance.
+    ///
+    /// # Errors
+    /// There is no such instance.
+    pub fn server_ports(&self, name: &str) -> Result<Vec<Port>> {
+        self.ask(&["server-ports", name])
+    }
+
+    /// Asks for an instance of the guest image, on this network, as people do. Returns before it runs.
+    ///
+    /// # Errors
+    /// nova-api refuses it.
+    pub fn server_create_on(&self, name: &str, network: &str) -> Result<()> {
+        let what = ["--image", "guest", "--flavor", "guest", "--network", network];
+        self.openstack(&[&["server", "create"], &what[..], &[name]].concat())
+            .map(drop)
     }
 
     /// Asks for an instance of the guest image, without a network. Returns before it runs.

@@ -2,7 +2,7 @@
 //!
 //! The demo and the node tests tell the same steps, so what a person is shown is what is asserted.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::cloud::{Cloud, Heartbeat, Service};
 use crate::control_plane::Pending;
@@ -23,6 +23,7 @@ const DAEMONS: &[&str] = &[
 ];
 
 const COMPUTE_UP_SECONDS: u32 = 90;
+const AGENT_SECONDS: u32 = 90;
 const ACTIVE_SECONDS: u32 = 180;
 const HEARTBEAT_SECONDS: u32 = 120;
 
@@ -94,24 +95,66 @@ pub fn cloud_sees_compute(story: &mut Story, cloud: &Cloud, host: &Name) -> Resu
     Ok(service)
 }
 
-/// An instance becomes active on the node and its console has a heartbeat; returns it.
+/// neutron hears the agent of the node, and there is a network for instances.
 ///
 /// # Errors
-/// It goes to ERROR, lands elsewhere, or stays silent.
-pub fn guest_boots(story: &mut Story, cloud: &Cloud, host: &Name, guest: &str) -> Result<Heartbeat> {
-    let server = story.step(&format!("instance {guest} becomes ACTIVE"), |_| {
-        cloud.server_create(guest)?;
-        let server = cloud.wait_active(guest, ACTIVE_SECONDS)?;
-        ensure!(
-            server.host.as_deref() == Some(host.as_str()),
-            "{guest} is on {:?}",
-            server.host
-        );
-        Ok(server)
+/// It does not in time, or refuses the network.
+pub fn network_is_made(story: &mut Story, cloud: &Cloud, host: &Name, network: &str) -> Result<()> {
+    story.step("neutron sees the node's agent alive, and makes a network", |_| {
+        cloud.wait_agent("neutron-openvswitch-agent", host.as_str(), AGENT_SECONDS)?;
+        cloud.network_create(network, "10.10.0.0/24")
     })?;
+    story.show(&cloud.openstack(&["network", "agent", "list"])?);
+    Ok(())
+}
+
+/// The instance has a port on the node, wired by the agent.
+///
+/// # Errors
+/// It is not, or is attached in another way.
+fn port_is_wired(cloud: &Cloud, host: &Name, guest: &str) -> Result<String> {
+    let ports = cloud.server_ports(guest)?;
+    let [port] = ports.as_slice() else {
+        bail!("{guest} has {} ports", ports.len());
+    };
+    let as_it_should = port.status == "ACTIVE" && port.vif_type == "ovs" && port.host == host.as_str();
+    ensure!(as_it_should, "the port of {guest} is {port:?}");
+    let [address] = port.fixed_ips.as_slice() else {
+        bail!("{guest} has no address, or several: {port:?}");
+    };
+    Ok(format!(
+        "port {} {} {} on {host}, {}",
+        port.id, port.vif_type, port.status, address.ip_address
+    ))
+}
+
+/// An instance with a port becomes active on the node and its console has a heartbeat; returns it.
+///
+/// # Errors
+/// It goes to ERROR, lands elsewhere, or stays silent; its port is not bound and wired.
+pub fn guest_boots(
+    story: &mut Story,
+    cloud: &Cloud,
+    host: &Name,
+    guest: &str,
+    network: &str,
+) -> Result<Heartbeat> {
+    let (server, port) = story.step(
+        &format!("openstack server create --network {network} {guest}: ACTIVE, and so is its port"),
+        |_| {
+            cloud.server_create_on(guest, network)?;
+            let server = cloud.wait_active(guest, ACTIVE_SECONDS)?;
+            ensure!(
+                server.host.as_deref() == Some(host.as_str()),
+                "{guest} is on {:?}",
+                server.host
+            );
+            Ok((server, port_is_wired(cloud, host, guest)?))
+        },
+    )?;
     let domain = server.domain.as_deref().unwrap_or_default();
     story.show(&format!(
-        "{} {} {} {domain}",
+        "{} {} {} {domain}\n{port}",
         server.id, server.name, server.status
     ));
     let beat = story.step(&format!("{guest} is alive on its serial console"), |_| {

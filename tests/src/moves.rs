@@ -7,12 +7,12 @@ use anyhow::{Context, Result, ensure};
 use node_agent::api::{Action, HistoryEntry, OperationKind, OperationResult, Plan, Status};
 use serde::Deserialize;
 
-use crate::cloud::{Access, Cloud, Heartbeat};
+use crate::cloud::{Cloud, Heartbeat};
 use crate::compute;
 use crate::node::Node;
 use crate::nodectl::{self, SERVICES, main_processes};
-use crate::publish::{Publisher, trust_policy};
-use crate::registry;
+use crate::privileges;
+use crate::publish::Publisher;
 use crate::story::Story;
 
 /// The service that differs between the releases of the story.
@@ -24,7 +24,7 @@ const COMPUTE: &str = "nova-compute";
 /// An image cannot be built, or the registry refuses something.
 pub fn releases_are_published(story: &mut Story, publisher: &Publisher) -> Result<[String; 3]> {
     story.step(
-        "images for libvirt, Open vSwitch and nova-compute are built from Debian packages",
+        "images for libvirt, Open vSwitch, nova-compute and neutron are built from Debian packages",
         |progress| publisher.build_images(progress),
     )?;
     story.step(
@@ -41,49 +41,6 @@ pub fn releases_are_published(story: &mut Story, publisher: &Publisher) -> Resul
     )
 }
 
-/// The node knows its cloud and whom to trust.
-///
-/// # Errors
-/// A file cannot be written.
-pub fn node_is_configured(node: &Node, access: &Access, publisher: &Publisher) -> Result<()> {
-    node.write("/etc/nodectl/node.toml", configuration(node, access))?;
-    node.write("/etc/nodectl/trust/policy.toml", trust_policy())?;
-    node.write("/etc/nodectl/trust/release.pub", publisher.public_key()?)?;
-    let secrets = [
-        ("nova-transport-url", &access.transport_url),
-        ("nova-placement-password", &access.password),
-        ("nova-neutron-password", &access.password),
-    ];
-    for (name, secret) in secrets {
-        node.write(&format!("/etc/nodectl/secrets/{name}"), secret)?;
-    }
-    node.run(["chmod", "-R", "go=", "/etc/nodectl/secrets"]).map(drop)
-}
-
-fn configuration(node: &Node, access: &Access) -> String {
-    format!(
-        r#"[registries]
-insecure_http = ["{registry}"]
-
-[parameters]
-my_ip = "{ip}"
-keystone_url = "{keystone}"
-glance_url = "http://{controller}:9292"
-region = "{region}"
-virt_type = "qemu"
-cpu_mode = "none"
-# A node in a container may not raise limits.
-guest_max_files = 0
-guest_max_processes = 0
-"#,
-        registry = registry::from_nodes(),
-        ip = node.address(),
-        keystone = access.auth_url,
-        controller = access.address,
-        region = access.region,
-    )
-}
-
 /// An empty node comes up on a release, its services in order.
 ///
 /// # Errors
@@ -95,6 +52,9 @@ pub fn empty_node_upgrades(story: &mut Story, node: &Node, release: &str) -> Res
             let said = nodectl::telling(node, &["upgrade", release], progress)?.expect(0)?;
             main_processes(node)?;
             started_in_order(node)?;
+            SERVICES
+                .iter()
+                .try_for_each(|service| privileges::are_as_defined(node, service))?;
             let status: Status = nodectl::json(node, &["status"])?;
             ensure!(status.healthy, "the node is not healthy: {status:?}");
             Ok(said)
@@ -125,8 +85,9 @@ fn started_in_order(node: &Node) -> Result<()> {
                 .with_context(|| format!("{unit}: {shown}"))?,
         );
     }
-    let chains: [&[&str]; 2] = [
+    let chains: [&[&str]; 3] = [
         &["ovsdb-server", "ovs-vswitchd", COMPUTE],
+        &["ovsdb-server", "ovs-vswitchd", "neutron-openvswitch-agent"],
         &["virtlogd", "libvirtd", COMPUTE],
     ];
     for chain in chains {

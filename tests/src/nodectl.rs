@@ -12,12 +12,13 @@ use crate::node::Node;
 use crate::progress::Progress;
 
 /// The services of a compute node, in the order in which they start.
-pub const SERVICES: [&str; 5] = [
+pub const SERVICES: [&str; 6] = [
     "ovsdb-server",
     "ovs-vswitchd",
     "virtlogd",
     "libvirtd",
     "nova-compute",
+    "neutron-openvswitch-agent",
 ];
 
 /// What a program has said.
@@ -90,6 +91,15 @@ pub fn in_lab(program: &str, arguments: &[&str]) -> Result<Said> {
 pub fn json<T: DeserializeOwned>(node: &Node, arguments: &[&str]) -> Result<T> {
     let answer = on(node, &[&["--json"], arguments].concat())?.expect(0)?;
     serde_json::from_str(&answer).with_context(|| format!("answer to {}: {answer}", arguments.join(" ")))
+}
+
+/// Runs a program of a service's image in its container.
+///
+/// # Errors
+/// The service is not up, or the program fails.
+pub fn inside(node: &Node, service: &str, command: &[&str]) -> Result<String> {
+    let exec = ["nodectl", "exec", service, "--"];
+    node.run(exec.iter().chain(command))
 }
 
 /// The main process of each active service, as systemd on the node has it.

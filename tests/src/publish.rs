@@ -30,12 +30,13 @@ pub struct Image {
 }
 
 /// What the story runs.
-const STORY: [Image; 5] = [
+const STORY: [Image; 6] = [
     Image::first("openvswitch"),
     Image::first("libvirt"),
     Image::first("nova-compute"),
     Image::later("nova-compute-2", "nova-compute", "2"),
     Image::later("nova-compute-3", "nova-compute", "3"),
+    Image::first("neutron"),
 ];
 
 impl Image {

@@ -9,13 +9,16 @@ use crate::control_plane::{self, Pending};
 use crate::node::{Name, Node, Setup};
 use crate::publish::Publisher;
 use crate::story::Story;
-use crate::{compute, moves};
+use crate::{compute, configuration, moves};
 
 /// The node's name, and its host name in the cloud.
 pub const NODE: &str = "node1";
 
 /// The instance that lives through it.
 const GUEST: &str = "guest1";
+
+/// Its network.
+const NETWORK: &str = "net1";
 
 /// What the story is told with.
 #[derive(Debug, Clone)]
@@ -47,11 +50,12 @@ pub fn tell(story: &mut Story, props: &Props) -> Result<Told> {
     let setup = Setup::node()?.install(&props.stage);
     let node = compute::node_boots(story, &name, &setup)?;
     let cloud = compute::control_plane_serves(story, pending)?;
-    moves::node_is_configured(&node, &cloud.access()?, &publisher)?;
+    configuration::node_is_configured(&node, &cloud.access()?, &publisher)?;
     compute::guests_are_not_waited_for(&node)?;
     moves::empty_node_upgrades(story, &node, &first)?;
     compute::cloud_sees_compute(story, &cloud, &name)?;
-    let beat = compute::guest_boots(story, &cloud, &name, GUEST)?;
+    compute::network_is_made(story, &cloud, &name, NETWORK)?;
+    let beat = compute::guest_boots(story, &cloud, &name, GUEST, NETWORK)?;
     let guest = (GUEST.to_owned(), beat);
     moves::plan_names_compute_alone(story, &node, &second)?;
     moves::compute_alone_upgrades(story, &node, &cloud, &second, &guest)?;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use node_agent::definition::Definition;
 use node_runtime::spec::seccomp::Seccomp;
+use node_tests::privileges::HELD_BY;
 
 #[test]
 fn documented_capabilities_are_those_of_the_definitions() {
     let page = fs::read_to_string(root().join("docs/capabilities.md")).unwrap();
     let told: BTreeSet<&str> = page.lines().filter(|line| line.starts_with("| ")).collect();
     let mut expected: BTreeSet<String> =
-        ["| service | Kolla-Ansible | here | runs as | filter |".to_owned()].into();
+        ["| service | Kolla-Ansible | here | runs as | filter | held to it by |".to_owned()].into();
     expected.insert("| service | capability | why |".to_owned());
     let mut missing = Vec::new();
     for definition in definitions() {
@@ -42,7 +43,23 @@ fn documented_capabilities_are_those_of_the_definitions() {
     );
 }
 
-/// What the first table says about a service, after what Kolla gives it.
+#[test]
+fn every_service_is_held_to_its_definition() {
+    let held: BTreeSet<&str> = HELD_BY
+        .iter()
+        .flat_map(|(_, services)| *services)
+        .copied()
+        .collect();
+    let definitions = definitions();
+    let defined: BTreeSet<&str> = definitions.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(held, defined, "services that node tests run, and those there are");
+    for (test, _) in HELD_BY {
+        let file = root().join(format!("tests/tests/{test}.rs"));
+        assert!(file.exists(), "{} is not there", file.display());
+    }
+}
+
+/// What the first table says about a service, after what Kolla gives it; the last column is which tests run it.
 fn overview(definition: &Definition) -> String {
     let container = &definition.container;
     let count = match container.capabilities.len() {
@@ -61,7 +78,12 @@ fn overview(definition: &Definition) -> String {
         Seccomp::Profile { .. } => "profile",
         Seccomp::Unconfined { .. } => "unconfined",
     };
-    format!("{count} | {user}{frozen} | {filter}")
+    let tests: Vec<&str> = HELD_BY
+        .iter()
+        .filter(|(_, services)| services.contains(&definition.name.as_str()))
+        .map(|(test, _)| *test)
+        .collect();
+    format!("{count} | {user}{frozen} | {filter} | {}", tests.join(", "))
 }
 
 fn definitions() -> Vec<Definition> {

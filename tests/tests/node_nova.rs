@@ -13,7 +13,7 @@ use node_tests::nodectl::{self, Said};
 use node_tests::publish::Publisher;
 use node_tests::stage::stage;
 use node_tests::story::Story;
-use node_tests::{compute, moves, paths, teardown};
+use node_tests::{compute, configuration, moves, paths, teardown};
 
 const COMPUTE: &str = "nova-compute";
 
@@ -78,7 +78,7 @@ fn begin(story: &mut Story) -> Result<Lab> {
     let name = Name::parse("node1")?;
     let node = compute::node_boots(story, &name, &Setup::node()?.install(&stage))?;
     let cloud = compute::control_plane_serves(story, pending)?;
-    moves::node_is_configured(&node, &cloud.access()?, &publisher)?;
+    configuration::node_is_configured(&node, &cloud.access()?, &publisher)?;
     moves::empty_node_upgrades(story, &node, &older)?;
     compute::cloud_sees_compute(story, &cloud, &name)?;
     Ok(Lab {
