@@ -61,6 +61,21 @@ def pings(process, log):
     return {"sent": sent, "lost": sent - received, "gap_ms": 1000 * max(gaps, default=0)}
 
 
+def neighbours(name):
+    """What becomes of the addresses that this name space knows: a lost one explains lost pings."""
+    log = tempfile.TemporaryFile("w+", dir="/run")
+    words = ["ip", "netns", "exec", name, "ip", "-ts", "monitor", "neigh"]
+    return subprocess.Popen(words, stdout=log), log
+
+
+def given_up(process, log):
+    """How often nobody answered when the kernel asked who has an address."""
+    process.terminate()
+    process.wait(30)
+    log.seek(0)
+    return len(re.findall(r"FAILED", log.read()))
+
+
 class Client:
     """Runs in name space a: one connection that is never silent, and new ones all the time."""
 
@@ -128,6 +143,7 @@ def main(command):
     server = inside("b", sys.executable, "-c", SERVER)
     server.stdout.readline()
     secure, standalone = ping("a", "10.9.0.2"), ping("c", "10.8.0.2")
+    watched = [neighbours("a"), neighbours("c")]
     client = inside("a", sys.executable, __file__, "--client", stdin=subprocess.PIPE)
     time.sleep(SETTLE)
     began = time.monotonic()
@@ -136,6 +152,7 @@ def main(command):
     time.sleep(SETTLE)
     figures = eval(client.communicate("over\n", timeout=90)[0])
     figures |= {"secure": pings(*secure), "standalone": pings(*standalone)}
+    figures["neighbours_lost"] = sum(given_up(*one) for one in watched)
     figures |= {"status": done.returncode, "took_ms": took, "said": done.stdout[-2000:]}
     server.kill()
     print(document(figures))

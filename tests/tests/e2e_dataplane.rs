@@ -72,16 +72,28 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
         tell_round(story, &mut told, round);
     }
     story.show(&table(&told));
-    let lost: u32 = told
-        .iter()
-        .filter(|round| round.what.starts_with("systemctl"))
-        .map(|round| round.figures.secure.lost)
-        .sum();
-    ensure!(lost > 0, "plain restarts lost nothing: this rig can't tell");
+    unharmed(&told)
+}
+
+/// Nothing was lost in any round of nodectl that is not explained, and a plain restart did lose something.
+fn unharmed(told: &[Round]) -> Result<()> {
+    let (plain, ours): (Vec<&Round>, Vec<&Round>) =
+        told.iter().partition(|round| round.what.starts_with("systemctl"));
+    let harmed: Vec<_> = ours.iter().filter(|round| round.unexplained_harm()).collect();
+    ensure!(
+        harmed.is_empty(),
+        "{} of {} rounds lost something: {harmed:#?}",
+        harmed.len(),
+        ours.len()
+    );
+    ensure!(
+        plain.iter().any(|round| round.lost() > 0),
+        "plain restarts lost nothing: this rig can't tell"
+    );
     Ok(())
 }
 
-/// Both daemons are other processes afterwards, everything they had is there, and not one ping was lost.
+/// Both daemons are other processes afterwards, and everything they had is there.
 fn replaced(rig: &Rig<'_>, what: &'static str, command: &[&str]) -> Result<Round> {
     let (state, processes) = (rig.state()?, rig.processes()?);
     let round = rig.round(what, command, 0)?;
@@ -89,21 +101,6 @@ fn replaced(rig: &Rig<'_>, what: &'static str, command: &[&str]) -> Result<Round
         ensure!(processes[service] != pid, "{service} was not replaced");
     }
     same(rig, &state)?;
-    let figures = &round.figures;
-    ensure!(
-        figures.secure.lost == 0 && figures.standalone.lost == 0,
-        "pings were lost: {figures:?}"
-    );
-    ensure!(!figures.stream_broke, "the TCP stream broke: {figures:?}");
-    ensure!(
-        figures.refused == 0,
-        "new connections could not be opened: {figures:?}"
-    );
-    ensure!(
-        round.window_ms.is_some(),
-        "nothing was handed over: {}",
-        figures.said
-    );
     Ok(round)
 }
 
@@ -112,8 +109,6 @@ fn left_broken(rig: &Rig<'_>, release: &str) -> Result<Round> {
     let state = rig.state()?;
     let round = rig.round("revert", &["nodectl", "upgrade", release], 70)?;
     same(rig, &state)?;
-    let lost = round.figures.secure.lost + round.figures.standalone.lost;
-    ensure!(lost == 0, "pings were lost: {:?}", round.figures);
     Ok(round)
 }
 

@@ -1,5 +1,6 @@
 //! `nodectl handover`: what units run before a stop and after a start.
 
+use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
 use super::{Context, Exit};
@@ -31,6 +32,11 @@ enum Step {
     Finish,
 }
 
+/// The service's main process; systemd says so to ExecStop= and ExecStartPost=, unless it is gone.
+fn main_process() -> Option<u32> {
+    std::env::var("MAINPID").ok()?.parse().ok()
+}
+
 impl Handover {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Exit> {
         match self.kind {
@@ -46,8 +52,7 @@ impl Handover {
         };
         let name = &service.name;
         match self.step {
-            // systemd sets it for ExecStop= unless the main process is gone.
-            Step::Save if std::env::var_os("MAINPID").is_none() => {
+            Step::Save if main_process().is_none() => {
                 context
                     .output
                     .warning(&format!("{name} is gone and leaves nothing to its successor"));
@@ -59,7 +64,7 @@ impl Handover {
                     "saved the dataplane: {bridges} bridges, {ports} ports, {flows} flows"
                 ));
             }
-            Step::Finish => match dataplane::finish(&service)? {
+            Step::Finish => match dataplane::finish(&service, main_process().context("it has ended")?)? {
                 Finished::Begun => context.output.remark("the dataplane begins anew"),
                 Finished::TookOver { saved, window_ms } => {
                     let (bridges, ports, flows) = (saved.bridges.len(), saved.ports(), saved.flows());

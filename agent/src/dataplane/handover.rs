@@ -43,12 +43,12 @@ pub fn save(service: &Service) -> Result<Saved> {
     Ok(saved)
 }
 
-/// After the start: gives the new process what was left to it and lets it handle packets.
+/// After the start: gives the new process, `main`, what was left to it and lets it handle packets.
 ///
 /// # Errors
 /// Not all of it could be put back, or a port is not where it was. What was saved stays for the next attempt, which
 /// is to be another process: the kernel's datapath forwards what it knows until then.
-pub fn finish(service: &Service) -> Result<Finished> {
+pub fn finish(service: &Service, main: u32) -> Result<Finished> {
     match task(load(service)?) {
         Task::Begin => {
             service.run(script::BEGIN)?;
@@ -61,7 +61,7 @@ pub fn finish(service: &Service) -> Result<Finished> {
         }
         Task::TakeOver(saved) => {
             store(service, &saved)?;
-            service.run(&script::take_over(&saved))?;
+            service.run(&script::take_over(&saved, main))?;
             let window_ms = monotonic_ms().saturating_sub(saved.at_ms);
             if let Some(difference) = saved.missing(&service.bridges()?) {
                 service.run(script::HOLD)?;

@@ -25,13 +25,20 @@ ovs-vsctl --timeout=20 --no-wait init
 ovs-vsctl --timeout=30 remove Open_vSwitch . other_config flow-restore-wait
 ";
 
-/// Ends with the first failure; waits some 20 s for what comes up.
+/// Ends with the first failure. Waits for what comes up, but for a process that has ended nobody waits: its successor
+/// can't be started before this script is over.
 const PRELUDE: &str = "set -eu
+uptime() {
+  read -r now _ </proc/uptime
+  now=${now%%.*}
+}
 patiently() {
-  tries=0
+  uptime
+  deadline=$((now + 20))
   until \"$@\" >/dev/null 2>&1; do
-    tries=$((tries + 1))
-    if [ $tries -ge 400 ]; then
+    kill -0 \"$main\"
+    uptime
+    if [ $now -ge $deadline ]; then
       \"$@\"
     fi
     sleep 0.05
@@ -65,9 +72,9 @@ pub(super) fn observe(bridges: &[Bridge]) -> String {
     script
 }
 
-/// Puts back all of it, then lets ovs-vswitchd handle packets. It may have been tried before.
-pub(super) fn take_over(saved: &Saved) -> String {
-    let mut script = PRELUDE.to_owned();
+/// Puts back all of it, then lets ovs-vswitchd, this process, handle packets. It may have been tried before.
+pub(super) fn take_over(saved: &Saved, main: u32) -> String {
+    let mut script = format!("main={main}\n{PRELUDE}");
     for bridge in &saved.bridges {
         restore(&mut script, bridge);
     }
@@ -157,7 +164,7 @@ mod tests {
 
     #[test]
     fn flows_come_back_before_the_dataplane_is_let_go() {
-        let script = take_over(&saved(bridge("OpenFlow14")));
+        let script = take_over(&saved(bridge("OpenFlow14")), 7);
         let flows = script.find("--bundle replace-flows 'br'\\''0' -").unwrap();
         let content = script.find("\ncookie=0x1, actions=drop\nEND-OF-LINES\n").unwrap();
         let go = script
@@ -174,12 +181,15 @@ mod tests {
 
     #[test]
     fn what_flows_refer_to_comes_before_them() {
-        let script = take_over(&saved(Bridge {
-            tunnel_fields: vec!["{a}".into(), "{b}".into()],
-            meters: vec!["meter=1".into()],
-            groups: vec!["group_id=1".into()],
-            ..bridge("OpenFlow13")
-        }));
+        let script = take_over(
+            &saved(Bridge {
+                tunnel_fields: vec!["{a}".into(), "{b}".into()],
+                meters: vec!["meter=1".into()],
+                groups: vec!["group_id=1".into()],
+                ..bridge("OpenFlow13")
+            }),
+            7,
+        );
         let at = |text: &str| {
             script
                 .find(text)
@@ -193,6 +203,25 @@ mod tests {
         ];
         assert!(order.is_sorted(), "{script}");
         assert!(!script.contains("--bundle"), "OpenFlow 1.3 has no bundles");
+    }
+
+    /// The wait as the shell sees it, for a process that is there or not.
+    fn wait(main: u32, command: &str) -> (bool, String) {
+        let script = format!("main={main}\n{PRELUDE}patiently {command}\n");
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        (output.status.success(), String::from_utf8(output.stderr).unwrap())
+    }
+
+    #[test]
+    fn nobody_waits_for_a_process_that_has_ended() {
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let (found, said) = wait(ended.id(), "false");
+        assert!(!found && said.contains("No such process"), "{said}");
+        assert!(wait(std::process::id(), "true").0);
     }
 
     #[test]

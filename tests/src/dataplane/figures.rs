@@ -34,6 +34,8 @@ pub struct Figures {
     pub refused: u32,
     /// Longest time to open one, in milliseconds.
     pub slowest_ms: f64,
+    /// How often a peer's address was asked for in vain, so that the kernel of the sender forgot it.
+    pub neighbours_lost: u32,
     /// How the operation ended.
     pub status: i32,
     /// Time it took, in milliseconds.
@@ -53,12 +55,35 @@ pub struct Round {
     pub window_ms: Option<u64>,
 }
 
+/// Linux asks three times, a second apart, for an address that was not confirmed for some time, and then forgets it
+/// (`ucast_solicit` and `retrans_time_ms` in arp(7)). A question that falls into a longer window may find no flow.
+const NEIGHBOUR_PATIENCE_MS: u64 = 3000;
+
+impl Round {
+    /// Pings without an answer.
+    #[must_use]
+    pub const fn lost(&self) -> u32 {
+        self.figures.secure.lost + self.figures.standalone.lost
+    }
+
+    /// Whether something was lost, and not because this machine was so slow that a sender forgot its peer's address
+    /// in the window.
+    #[must_use]
+    pub fn unexplained_harm(&self) -> bool {
+        let Some(window_ms) = self.window_ms else {
+            return true;
+        };
+        let forgotten = window_ms > NEIGHBOUR_PATIENCE_MS && self.figures.neighbours_lost > 0;
+        self.figures.stream_broke || (!forgotten && (self.lost() > 0 || self.figures.refused > 0))
+    }
+}
+
 /// A table in Markdown: one line for each thing that was done, over all its rounds.
 #[must_use]
 pub fn table(rounds: &[Round]) -> String {
     let mut text = String::from(
-        "| what | rounds | pings | lost | longest gap | TCP stream: longest silence | new connections | failed | slowest | window |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n",
+        "| what | rounds | pings | lost | longest gap | neighbours forgotten | TCP stream: longest silence | new connections | failed | slowest | window |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     let mut kinds: Vec<&str> = rounds.iter().map(|r| r.what).collect();
     kinds.dedup();
@@ -76,11 +101,12 @@ pub fn table(rounds: &[Round]) -> String {
         // Writing to a String can't fail.
         let _ = writeln!(
             text,
-            "| {kind} | {} | {} | {} | {:.0} ms | {:.0} ms | {} | {} | {:.0} ms | {window} |",
+            "| {kind} | {} | {} | {} | {:.0} ms | {} | {:.0} ms | {} | {} | {:.0} ms | {window} |",
             of.len(),
             sum(|f| f.secure.sent + f.standalone.sent),
-            sum(|f| f.secure.lost + f.standalone.lost),
+            of.iter().map(|r| r.lost()).sum::<u32>(),
             most(|f| f.secure.gap_ms.max(f.standalone.gap_ms)),
+            sum(|f| f.neighbours_lost),
             most(|f| f.stream_gap_ms),
             sum(|f| f.opened),
             sum(|f| f.refused),
@@ -88,4 +114,47 @@ pub fn table(rounds: &[Round]) -> String {
         );
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn round(lost: u32, neighbours_lost: u32, window_ms: Option<u64>) -> Round {
+        let pings = |lost| Pings {
+            sent: 9,
+            lost,
+            gap_ms: 10.0,
+        };
+        Round {
+            what: "upgrade",
+            window_ms,
+            figures: Figures {
+                secure: pings(lost),
+                standalone: pings(0),
+                stream_gap_ms: 1.0,
+                stream_broke: false,
+                opened: 1,
+                refused: 0,
+                slowest_ms: 1.0,
+                neighbours_lost,
+                status: 0,
+                took_ms: 1.0,
+                said: String::new(),
+            },
+        }
+    }
+
+    #[test]
+    fn only_a_neighbour_forgotten_in_a_long_window_explains_a_loss() {
+        for (round, harm) in [
+            (round(0, 0, Some(900)), false),
+            (round(1, 0, Some(9000)), true),
+            (round(1, 1, Some(900)), true),
+            (round(1, 1, Some(9000)), false),
+            (round(0, 0, None), true),
+        ] {
+            assert_eq!(round.unexplained_harm(), harm, "{round:?}");
+        }
+    }
 }
