@@ -27,6 +27,18 @@ pub fn publisher(stage: &Path, progress: &Progress) -> Result<Publisher> {
     Ok(publisher)
 }
 
+/// On which kind of machine a test is to run: `$NODECTL_E2E_KIND`, `uml` or `vm`; user-mode-linux if it says nothing.
+///
+/// # Panics
+/// It is neither.
+pub fn kind() -> Kind {
+    match std::env::var("NODECTL_E2E_KIND").as_deref() {
+        Ok("vm") => Kind::Vm,
+        Ok("uml") | Err(_) => Kind::Uml,
+        Ok(other) => panic!("NODECTL_E2E_KIND is {other:?}, neither uml nor vm"),
+    }
+}
+
 /// A node that has booted and knows whom to trust; nothing is installed on it yet.
 ///
 /// # Errors

@@ -1,4 +1,5 @@
 //! Guests while libvirt is upgraded, rolled back and killed, on a kernel of its own. Needs root, and `make stage` before.
+//! `NODECTL_E2E_KIND=vm` runs it in QEMU instead of user-mode-linux.
 
 use std::path::Path;
 
@@ -6,13 +7,13 @@ use anyhow::{Context, Result, ensure};
 use node_agent::api::Status;
 use node_tests::guests::{Guest, missing, virsh, vsctl};
 use node_tests::hypervisor;
-use node_tests::node::{Kind, Name, Node};
+use node_tests::node::{Name, Node};
 use node_tests::nodectl::{self, main_process};
 use node_tests::progress::Progress;
 use node_tests::publish::Publisher;
 use node_tests::stage::begin;
 use node_tests::story::Story;
-use node_tests::{paths, registry, teardown};
+use node_tests::{machined, order, paths, registry, teardown};
 
 /// Releases that differ in libvirt's image alone.
 const RELEASES: u32 = 4;
@@ -40,7 +41,7 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
     let node = story.step(
         "a node boots on a kernel of its own, with release 1",
         |progress| {
-            let node = hypervisor::boot(&Name::parse("g1")?, Kind::Uml, stage, &publisher)?;
+            let node = hypervisor::boot(&Name::parse("g1")?, hypervisor::kind(), stage, &publisher)?;
             hypervisor::upgrade(&node, &releases[0], progress)?;
             Ok(node)
         },
@@ -67,8 +68,12 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
         rig.known_bad()
     })?;
     story.step(
-        "at shutdown guests end before libvirt, and nova before guests",
-        |_| shutdown_order(&node),
+        "at a reboot nova ends before guests and guests before libvirt; Open vSwitch is there before the network",
+        |_| reboot_in_order(&node),
+    )?;
+    story.step(
+        "a guest in the cgroup of libvirtd would die with it, and is named",
+        |progress| in_the_cgroup_of_its_daemon(&node, &releases[RELEASES as usize - 1], progress),
     )
 }
 
@@ -247,91 +252,88 @@ impl<'a> Rig<'a> {
     /// A guest that is started while machined is away has no machine. Once machined is back, the next libvirtd kills
     /// it: nodectl refuses and names it, a plain restart does not.
     fn known_bad(&self) -> Result<()> {
-        let (activation, away) = (
-            "/usr/share/dbus-1/system-services/org.freedesktop.machine1.service",
-            "/root/machine1.service",
-        );
-        let reload = [
-            "busctl",
-            "call",
-            "org.freedesktop.DBus",
-            "/",
-            "org.freedesktop.DBus",
-            "ReloadConfig",
-        ];
-        self.node.run(["mv", activation, away])?;
-        self.node
-            .run(["systemctl", "mask", "--runtime", "--now", "systemd-machined"])?;
-        self.node.run(reload)?;
-        // libvirtd remembers whether there was one.
-        self.node.run(["systemctl", "restart", "libvirtd"])?;
+        machined::take_away(self.node)?;
         let doomed = Guest::start(self.node, "doomed", None)?;
-        self.node.run(["mv", away, activation])?;
-        self.node
-            .run(["systemctl", "unmask", "--runtime", "systemd-machined"])?;
-        self.node.run(reload)?;
-        self.node.run(["systemctl", "start", "systemd-machined"])?;
-
-        let before = main_process(self.node, "libvirtd")?;
-        let said = nodectl::on(self.node, &["rollback"])?;
-        ensure!(
-            said.code == 75 && said.errors.contains("guest doomed (pid"),
-            "{said:?}"
-        );
-        ensure!(
-            main_process(self.node, "libvirtd")? == before,
-            "libvirtd was touched"
-        );
-        let last = doomed.beats()?.last().copied();
-        doomed.beat_after(last)?;
-
+        machined::bring_back(self.node)?;
+        refused(self.node, &doomed, "doomed")?;
+        let pid = doomed.pid()?;
         self.node.run(["systemctl", "restart", "libvirtd"])?;
-        let gone = "while pgrep -f 'name guest=doomed,' >/dev/null; do sleep 1; done";
-        self.node
-            .run(["timeout", "60", "sh", "-c", gone])
-            .context("the guest lives: the gate refuses what does no harm")?;
+        ends(self.node, pid).context("the guest lives: the gate refuses what does no harm")?;
         self.lives()
     }
 }
 
-/// What systemd stopped, in the order of the last boot's journal.
-fn shutdown_order(node: &Node) -> Result<()> {
+/// A rollback is refused, names the guest, and touches neither it nor libvirtd.
+fn refused(node: &Node, guest: &Guest<'_>, name: &str) -> Result<()> {
+    let before = main_process(node, "libvirtd")?;
+    let said = nodectl::on(node, &["rollback"])?;
+    ensure!(
+        said.code == 75 && said.errors.contains(&format!("guest {name} (pid")),
+        "{said:?}"
+    );
+    ensure!(main_process(node, "libvirtd")? == before, "libvirtd was touched");
+    let last = guest.beats()?.last().copied();
+    guest.beat_after(last).map(drop)
+}
+
+/// Waits for a process of a node to end.
+fn ends(node: &Node, pid: u32) -> Result<()> {
+    let gone = format!("--pid={pid}");
+    node.run(["timeout", "120", "tail", &gone, "-f", "/dev/null"])
+        .map(drop)
+}
+
+/// Nova before guests, guests before libvirt; and Open vSwitch before the network that is configured on top of it.
+fn reboot_in_order(node: &Node) -> Result<()> {
     node.write(
         "/etc/systemd/system/nova-compute.service",
         "[Unit]\nDescription=in place of nova\nAfter=libvirtd.service\n[Service]\nExecStart=/bin/sleep infinity\n",
     )?;
+    order::network_on(node, BRIDGE, "203.0.113.1/24")?;
     node.run(["systemctl", "daemon-reload"])?;
     node.run(["systemctl", "start", "nova-compute"])?;
     node.reboot()?;
-    let journal = node.run([
-        "journalctl",
-        "--boot=-1",
-        "--output=cat",
-        "--identifier=systemd",
-        "--lines=200",
-    ])?;
-    let lines: Vec<&str> = journal.lines().filter(|line| line.starts_with("Stopp")).collect();
-    let place = |what: &str| {
-        let found = lines.iter().position(|line| line.contains(what));
-        found.with_context(|| format!("no {what:?} in:\n{}", lines.join("\n")))
-    };
-    let order = [
-        "Stopped nova-compute.service",
-        "Stopping nodectl-guests.service",
-        "Stopped nodectl-guests.service",
-        "Stopped target virt-guest-shutdown.target",
-        "Stopped machine-qemu",
-        "Stopping libvirtd.service",
-        "Stopped libvirtd.service",
-        "Stopping virtlogd.service",
-    ];
-    let places: Vec<usize> = order.iter().map(|what| place(what)).collect::<Result<_>>()?;
-    ensure!(places.is_sorted(), "another order:\n{}", lines.join("\n"));
-    node.run([
+    order::stopped_in_order(
+        node,
+        &[
+            "Stopped nova-compute.service",
+            "Stopping nodectl-guests.service",
+            "Stopped nodectl-guests.service",
+            "Stopped target virt-guest-shutdown.target",
+            "Stopped machine-qemu",
+            "Stopping libvirtd.service",
+            "Stopped libvirtd.service",
+            "Stopping virtlogd.service",
+        ],
+    )?;
+    order::network_after(node, "ovs-vswitchd", BRIDGE, "203.0.113.1")?;
+    let up = [
         "systemctl",
         "is-active",
         "nodectl-guests",
         "virt-guest-shutdown.target",
-    ])
-    .map(drop)
+    ];
+    node.run(up).map(drop)
+}
+
+/// Without machined and without controllers libvirt leaves QEMU in the cgroup of its own service. What a container
+/// runtime does when it deletes a container (`cgroup.kill`) ends such a guest; nodectl refuses and names it.
+fn in_the_cgroup_of_its_daemon(node: &Node, release: &str, progress: &Progress) -> Result<()> {
+    node.write(
+        "/etc/nodectl/node.toml.d/cgroups.toml",
+        "[overrides.libvirtd.files.\"/etc/libvirt/qemu.conf\"]\ncgroup_controllers = []\n",
+    )?;
+    hypervisor::upgrade(node, release, progress)?;
+    machined::take_away(node)?;
+    let inside = Guest::start(node, "inside", None)?;
+    let place = inside.cgroup()?;
+    ensure!(
+        place.starts_with("/system.slice/libvirtd.service"),
+        "QEMU is in {place}"
+    );
+    refused(node, &inside, "inside")?;
+    let pid = inside.pid()?;
+    let kill = format!("/sys/fs/cgroup{place}/cgroup.kill");
+    node.run(["sh", "-c", "echo 1 >\"$1\"", "kill", &kill])?;
+    ends(node, pid).context("the guest lives: the gate refuses what does no harm")
 }

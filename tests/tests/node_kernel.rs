@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use node_agent::api::Status;
 use node_tests::guests::{self, Guest, virsh, vsctl};
 use node_tests::hypervisor::{self, SERVICES};
-use node_tests::node::{Kind, Name, Node};
+use node_tests::node::{Name, Node};
 use node_tests::nodectl::{self, main_process};
 use node_tests::stage::begin;
 use node_tests::story::Story;
@@ -20,8 +20,8 @@ const BRIDGE: &str = "br-test";
 
 #[test]
 fn a_node_on_its_own_kernel_outlives_cuts() {
-    let stage = begin(&format!("nodectl-{}", kind()));
-    let mut story = Story::begin(&format!("a node on its own kernel ({})", kind()));
+    let stage = begin(&format!("nodectl-{}", hypervisor::kind()));
+    let mut story = Story::begin(&format!("a node on its own kernel ({})", hypervisor::kind()));
     let told = tell(&mut story, &stage);
     story.end();
     if told.is_ok() || std::env::var_os("NODECTL_KEEP").is_none() {
@@ -37,7 +37,7 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
     let release = story.step("a release is in the registry", |_| publisher.publish_release(1))?;
     let name = Name::parse("k1")?;
     let node = story.step("a node boots on its own kernel", |_| {
-        hypervisor::boot(&name, kind(), stage, &publisher)
+        hypervisor::boot(&name, hypervisor::kind(), stage, &publisher)
     })?;
     story.show(&node.run(["systemd-analyze", "time"])?);
     story.step("its kernel is its own, and its commands are as in a box", |_| {
@@ -249,12 +249,4 @@ fn same(node: &Node, before: &BTreeMap<String, String>) -> Result<()> {
     let guests = virsh(node, &["list", "--name"])?;
     ensure!(guests.trim().is_empty(), "guests after a boot: {guests}");
     limits(node)
-}
-
-fn kind() -> Kind {
-    match std::env::var("NODECTL_E2E_KIND").as_deref() {
-        Ok("vm") => Kind::Vm,
-        Ok("uml") | Err(_) => Kind::Uml,
-        Ok(other) => panic!("NODECTL_E2E_KIND is {other:?}, neither uml nor vm"),
-    }
 }
