@@ -195,10 +195,12 @@ impl AgentError {
 
 fn is_write_refused(error: &std::io::Error) -> bool {
     use std::io::ErrorKind;
-    matches!(
-        error.kind(),
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
-    )
+    let broken = error.raw_os_error() == Some(nix::libc::EIO);
+    broken
+        || matches!(
+            error.kind(),
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem
+        )
 }
 
 fn chain_has_write_refused(error: &(dyn StdError + 'static)) -> bool {
@@ -251,6 +253,9 @@ mod tests {
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
         let inner = AgentError::other("can't write object").because(full);
         let outer = AgentError::from_leaf(Kind::Unavailable, "can't pull", inner);
+        let broken = std::io::Error::from_raw_os_error(nix::libc::EIO);
+        let broken = AgentError::from_leaf(Kind::Unavailable, "can't pull", broken);
+        assert_eq!(broken.exit_code(), ExitCode::CannotWrite);
         assert_eq!(outer.exit_code(), ExitCode::CannotWrite);
         assert_eq!(outer.chain(), "can't pull: can't write object: no storage space");
     }

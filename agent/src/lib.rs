@@ -15,6 +15,7 @@
 
 pub mod api;
 pub mod authoring;
+pub mod checked;
 pub mod cli;
 pub mod config;
 pub mod daemon;
@@ -40,6 +41,7 @@ pub mod pulse;
 pub mod rejected;
 pub mod release;
 pub mod render;
+pub mod reserve;
 pub mod root;
 pub mod schema;
 pub mod wayback;

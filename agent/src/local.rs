@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::deployment::Seq;
-use crate::engine::{Engine, EventSink, UpgradeOptions};
+use crate::engine::{Depth, Engine, EventSink, UpgradeOptions};
 use crate::error::{AgentError, ExitCode, Result};
 use crate::protocol::{Agent, EventSender, Failure, History, Query, Report, Request, UpgradeMode};
 use crate::root::Roots;
@@ -96,7 +96,14 @@ async fn carry_out(engine: &Engine, request: &Request, events: EventSink) -> Res
         Request::Pin { deployment, reason } => Ok(pinned("pinned", engine.pin(*deployment, reason)?)),
         Request::Unpin { deployment } => Ok(pinned("unpinned", engine.unpin(*deployment)?)),
         Request::Gc { dry_run } => Ok(Report::Gc(engine.gc(*dry_run).await?)),
-        Request::Fsck { repair } => Ok(Report::Fsck(engine.fsck(*repair).await?)),
+        Request::Fsck { repair, light } => {
+            let depth = match (repair, light) {
+                (true, _) => Depth::Repair,
+                (false, true) => Depth::Light,
+                (false, false) => Depth::Full,
+            };
+            Ok(Report::Fsck(engine.fsck(depth).await?))
+        }
         Request::Doctor => Ok(Report::Doctor(engine.doctor().await?)),
         Request::Recover { boot } => Ok(Report::Outcome(engine.recover(*boot, events).await?)),
     }

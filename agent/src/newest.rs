@@ -124,6 +124,14 @@ impl Newest {
     }
 }
 
+/// Whether the record can be read, where there is one.
+///
+/// # Errors
+/// It can't.
+pub fn readable(roots: &Roots) -> Result<()> {
+    load(roots).map(drop)
+}
+
 fn load(roots: &Roots) -> Result<Newest> {
     let path = roots.newest();
     let bytes = match std::fs::read(&path) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use node_images::digest::Digest;
-use node_images::store::{Holders, Locked};
+use node_images::store::{Content, Holders, Locked};
 use node_runtime::launch::Running;
 
 use crate::api::{FsckReport, ReleaseInfo, TrustStatus};
@@ -81,8 +81,13 @@ pub trait Images: Send + Sync {
     fn in_use(&self) -> Result<Holders>;
     /// Removes what neither `keep` nor a living process needs.
     async fn gc(&self, lock: &Locked, keep: &BTreeSet<Digest>, dry_run: bool) -> Result<StoreGc>;
-    /// Checks the store, and repairs it if the lock is given.
-    async fn fsck(&self, settings: &Settings, repair: Option<&Locked>) -> Result<FsckReport>;
+    /// Checks the store, reading so much of its content, and repairs it if the lock is given.
+    async fn fsck(
+        &self,
+        settings: &Settings,
+        content: Content,
+        repair: Option<&Locked>,
+    ) -> Result<FsckReport>;
     /// How strictly releases are checked.
     fn trust(&self) -> TrustStatus;
 }

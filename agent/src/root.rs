@@ -68,6 +68,11 @@ impl Roots {
         self.state.join("transaction.json")
     }
 
+    /// A journal that could not be read, set aside.
+    pub fn damaged_transaction(&self) -> PathBuf {
+        self.state.join("transaction.damaged")
+    }
+
     /// What is disabled in nova while this node moves; absent if nothing is.
     pub fn drained(&self) -> PathBuf {
         self.state.join("drained.json")
@@ -91,6 +96,16 @@ impl Roots {
     /// The newest release of each repository that this node has run.
     pub fn newest(&self) -> PathBuf {
         self.state.join("newest.json")
+    }
+
+    /// The result of the last check.
+    pub fn checked(&self) -> PathBuf {
+        self.state.join("check.json")
+    }
+
+    /// Space that is given up for the way back.
+    pub fn reserve(&self) -> PathBuf {
+        self.state.join("reserve")
     }
 
     /// Snapshots of service state taken for the way back, one directory a transaction.

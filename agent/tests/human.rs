@@ -108,6 +108,7 @@ fn status_of_a_node_in_the_middle_of_it() {
     });
     // Local time would differ from machine to machine.
     status.services[0].since = None;
+    status.check = None;
     status.transaction = Some(api::TransactionStatus {
         id: "1".into(),
         kind: api::OperationKind::Upgrade,

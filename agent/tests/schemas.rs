@@ -181,7 +181,10 @@ fn every_request_is_valid_and_comes_back_as_it_was() {
             deployment: Some(Seq(1)),
         },
         Request::Gc { dry_run: true },
-        Request::Fsck { repair: false },
+        Request::Fsck {
+            repair: false,
+            light: true,
+        },
         Request::Doctor,
         Request::Recover { boot: true },
     ];

@@ -12,11 +12,14 @@ use node_images::digest::Digest;
 use node_images::error::{ImportError, StoreError};
 use node_images::layer::Policy;
 use node_images::store::{
-    Fault, Finding, FsckOptions, Ingest, LayerRef, Locked, NewImage, Store, Verification,
+    Content, Fault, Finding, FsckOptions, Ingest, LayerRef, Locked, NewImage, Store, Verification,
 };
 use tarball::Tarball;
 
-const FULL: FsckOptions = FsckOptions { content: true };
+const NO_CONTENT: Content = Content::Shards { first: 0, count: 0 };
+const FULL: FsckOptions = FsckOptions {
+    content: Content::All,
+};
 
 struct Setup {
     dir: tempfile::TempDir,
@@ -567,7 +570,7 @@ fn lost_documents_and_objects_are_found_and_repaired() {
         .join(format!("{}.json", Digest::of(&base).hex()));
     let objects = setup.objects();
     fs::remove_file(&objects[0]).unwrap();
-    let quick = setup.store.fsck(FsckOptions { content: false }).unwrap();
+    let quick = setup.store.fsck(FsckOptions { content: NO_CONTENT }).unwrap();
     let missing = quick.findings.iter().any(|f| {
         matches!(
             f,

@@ -124,6 +124,26 @@ fn current_is_a_loop(root: &Path) {
 }
 
 #[test]
+fn a_node_that_has_deployments_and_none_that_is_current_is_settled_first() {
+    for lose in [no_current as fn(&Path), current_leads_to_none] {
+        let (tree, output) = generate(|root| {
+            two_services(root);
+            fs::remove_file(root.join("var/lib/nodectl/current")).expect("removed");
+            lose(root);
+        });
+        let wanted = "multi-user.target.wants/nodectl-recover.service";
+        assert!(tree.iter().any(|line| line.starts_with(wanted)), "{tree:?}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("none is current"));
+    }
+}
+
+fn no_current(_: &Path) {}
+
+fn current_leads_to_none(root: &Path) {
+    common::switch(root, 7);
+}
+
+#[test]
 fn what_lies_under_a_mount_that_is_still_missing_is_not_looked_at() {
     let (tree, _) = generate(|root| {
         two_services(root);

@@ -71,6 +71,8 @@ fn systemd_takes_installed_and_rendered_units_without_a_remark() {
         "nodectl-late-mount.service",
         "nodectl-services.target",
         "nodectl-guests.service",
+        "nodectl-fsck.service",
+        "nodectl-fsck.timer",
     ];
     // The generator provides it.
     common::write(

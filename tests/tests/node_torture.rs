@@ -16,6 +16,23 @@ fn power_cuts_lose_nothing() {
         clean(&["boundaries", "--reached", "forced", "--fs", fs]);
     }
     clean(&["kills", "--every", "40"]);
+    // On a disk that is full a rollback has to work, too.
+    clean(&[
+        "faults",
+        "--fault",
+        "full",
+        "--fs",
+        "xfs",
+        "--every",
+        "60",
+        "--step",
+        "upgrade:2",
+        "--step",
+        "rollback",
+    ]);
+    for fault in ["no-space", "broken", "read-only"] {
+        clean(&["faults", "--fault", fault, "--every", "90"]);
+    }
     // A simulator that does not see what is missing proves nothing.
     violated(&["cuts", "--count", "8", "--lie", "syncfs"]);
     violated(&["boundaries", "--reached", "forced", "--without", "file-sync"]);

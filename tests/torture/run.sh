@@ -19,6 +19,14 @@ for fs in ext4 xfs; do
 done
 echo "== kills"
 "$torture" kills "${story[@]}"
+for fault in no-space quota broken read-only full; do
+  for fs in ext4 xfs; do
+    echo "== faults, $fs, $fault"
+    "$torture" faults --fs "$fs" --fault "$fault" "${story[@]}"
+  done
+done
+echo "== damage"
+"$torture" damage
 # These have to be violated: what podman and skopeo lose, and what nodectl would lose without its barriers.
 must_fail() {
   echo "== $*: violations expected"

@@ -16,4 +16,6 @@ pub use maintenance::{
 };
 pub use outcome::{Outcome, OutcomeKind, ServiceFailure};
 pub use plan::{Action, Disruption, Plan, PlannedGate, PlannedService, ReleaseInfo, SignedBy, WayBack};
-pub use status::{ImageInUse, ServiceState, ServiceStatus, Status, TransactionStatus, TrustStatus};
+pub use status::{
+    CheckStatus, ImageInUse, ServiceState, ServiceStatus, Status, TransactionStatus, TrustStatus,
+};

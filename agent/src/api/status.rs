@@ -109,6 +109,22 @@ pub struct ImageInUse {
     pub by: Vec<String>,
 }
 
+/// The last check of everything that is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CheckStatus {
+    /// When it was made.
+    #[schemars(with = "String")]
+    pub time: jiff::Timestamp,
+    /// Whether only a part of the content was read.
+    pub light: bool,
+    /// Objects looked at.
+    pub objects: u64,
+    /// Bytes read.
+    pub bytes: u64,
+    /// What was wrong and was not put right, for people.
+    pub findings: Vec<String>,
+}
+
 /// What the node runs now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
@@ -132,6 +148,8 @@ pub struct Status {
     pub in_use_trees: Vec<ImageInUse>,
     /// How strictly this node checks what it is given.
     pub trust: TrustStatus,
+    /// The last check of everything that is stored; absent before the first one.
+    pub check: Option<CheckStatus>,
     /// What stands in the way of the next operation, for people: a configuration that can't be read.
     pub warnings: Vec<String>,
     /// Whether everything is as it should be.

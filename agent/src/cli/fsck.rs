@@ -11,10 +11,17 @@ pub struct Fsck {
     /// Fetch back what is broken, and only that.
     #[arg(long)]
     repair: bool,
+
+    /// Look at everything, but read only the objects whose turn it is: what nodectl-fsck.timer does every day.
+    #[arg(long, conflicts_with = "repair")]
+    light: bool,
 }
 
 impl Fsck {
     pub(super) fn run(self, context: &Context) -> anyhow::Result<Exit> {
-        context.operate(&Request::Fsck { repair: self.repair })
+        context.operate(&Request::Fsck {
+            repair: self.repair,
+            light: self.light,
+        })
     }
 }

@@ -33,6 +33,8 @@ pub struct Fragment {
     pub probation: Option<ProbationFragment>,
     /// What image layers may contain.
     pub policy: Option<PolicyFragment>,
+    /// How everything that is stored is checked.
+    pub check: Option<CheckFragment>,
     /// What is done in the cloud around a move.
     pub drain: Option<DrainFragment>,
 }
@@ -44,6 +46,15 @@ pub struct DrainFragment {
     /// Disable the node's compute service while nova-compute is moved, and enable it afterwards. What somebody else
     /// disabled stays as it is. Off if absent.
     pub nova: Option<bool>,
+}
+
+/// `[check]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckFragment {
+    /// In how many daily checks every object is read once; 28 if absent. With 0 none is read, and only names, sizes,
+    /// modes and owners are compared.
+    pub days: Option<u16>,
 }
 
 /// `[release]`

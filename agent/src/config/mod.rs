@@ -15,8 +15,8 @@ use node_images::registry::RegistryConfig;
 use serde_json::Value;
 
 pub use fragment::{
-    DrainFragment, Fragment, PolicyFragment, ProbationFragment, RegistriesFragment, RetentionFragment,
-    ServiceOverrides, Treatment,
+    CheckFragment, DrainFragment, Fragment, PolicyFragment, ProbationFragment, RegistriesFragment,
+    RetentionFragment, ServiceOverrides, Treatment,
 };
 pub use load::{Changes, load, load_with, write_parameters};
 
@@ -45,6 +45,8 @@ pub struct Settings {
     pub probation: ProbationFragment,
     /// What image layers may contain.
     pub policy: PolicyFragment,
+    /// In how many daily checks every object is read once; 0 for never.
+    pub check_days: u16,
     /// Whether the compute service is disabled while nova-compute is moved.
     pub drain: bool,
     /// Which file set a value: dotted key → file.
@@ -132,6 +134,7 @@ impl From<Fragment> for Settings {
             keep: f.retention.and_then(|r| r.keep).unwrap_or(3),
             probation: f.probation.unwrap_or_default(),
             policy: f.policy.unwrap_or_default(),
+            check_days: f.check.and_then(|c| c.days).unwrap_or(28),
             drain: f.drain.and_then(|d| d.nova).unwrap_or(false),
             origins: BTreeMap::new(),
             document: toml::Table::new(),

@@ -5,6 +5,7 @@
 //! deployments/<seq>/deployment.json    what it is (DeploymentDocument)
 //!                   release.json       the release it was made from
 //!                   node.toml          the configuration it was made with
+//!                   SHA256SUMS         what all other files have to be
 //!                   units/<name>.service
 //!                   services/<name>/   config.json launch.json files/… seccomp.bpf digest
 //! ```
@@ -15,6 +16,7 @@ mod document;
 mod render;
 mod seq;
 mod stage;
+pub mod sums;
 
 pub use bundle::{Bundle, BundleFile};
 pub use directory::{Deployment, current, list, next_seq};

@@ -12,6 +12,7 @@ use node_images::store::Locked;
 use super::bundle::BundleFile;
 use super::document::DeploymentDocument;
 use super::render::RenderedService;
+use super::sums;
 use crate::error::{AgentError, Kind, Result};
 use crate::root::Roots;
 
@@ -102,7 +103,8 @@ fn write_all(directory: &Path, staging: &Staging) -> Result<()> {
         )?;
         write_bundle(&services.join(name), service)?;
     }
-    Ok(())
+    let sums = BundleFile::plain(sums::of(directory)?);
+    write_file(&directory.join(sums::NAME), &sums)
 }
 
 fn write_bundle(directory: &Path, service: &RenderedService) -> Result<()> {

@@ -82,7 +82,7 @@ impl Transaction {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(AgentError::io("read", &path, e)),
         };
-        let damaged = || AgentError::other(format!("{} is damaged", path.display()));
+        let damaged = || AgentError::verification(format!("{} is damaged", path.display()));
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| damaged().because(e))?;
         match value.get("format").and_then(serde_json::Value::as_u64) {
             Some(format) if format > u64::from(FORMAT) => Err(AgentError::other(format!(
@@ -93,6 +93,20 @@ impl Transaction {
                 .map(Some)
                 .map_err(|e| damaged().because(e)),
         }
+    }
+
+    /// Sets aside a journal that says nothing any more; what was wrong with it. One of a newer version stays.
+    ///
+    /// # Errors
+    /// The disk refused it.
+    pub(super) fn set_aside_if_damaged(roots: &Roots, _lock: &Locked) -> Result<Option<String>> {
+        let problem = match Transaction::load(roots) {
+            Err(e) if e.kind() == Kind::Verification => e.chain(),
+            Ok(_) | Err(_) => return Ok(None),
+        };
+        durable::rename_dir(&roots.transaction(), &roots.damaged_transaction())
+            .map_err(|e| AgentError::from_leaf(Kind::Other, "can't set the journal aside", e))?;
+        Ok(Some(problem))
     }
 
     /// Writes the journal durably.

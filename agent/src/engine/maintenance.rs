@@ -1,13 +1,14 @@
-//! Housekeeping: pins, garbage collection, checks.
+//! Housekeeping: pins, garbage collection, and whether this host can run its release.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use node_runtime::launch::Running;
 
 use super::Engine;
 use super::consider::images_of;
 use super::journal::Transaction;
-use crate::api::{CheckResult, DoctorCheck, DoctorReport, FsckFinding, FsckReport, GcReport};
+use crate::api::{CheckResult, DoctorCheck, DoctorReport, GcReport};
 use crate::config;
 use crate::deployment::{Deployment, Seq, current, list, remove_unfinished};
 use crate::error::{AgentError, Kind, Result};
@@ -129,6 +130,11 @@ impl Engine {
     fn remove_unfinished(&self) -> Result<()> {
         let roots = &self.roots;
         remove_unfinished(roots)?;
+        if Transaction::load(roots)?.is_none() {
+            for left in [roots.snapshots(), roots.damaged_transaction()] {
+                remove_any(&left).map_err(|e| AgentError::io("remove", &left, e))?;
+            }
+        }
         let written = [
             roots.state.clone(),
             roots.pins(),
@@ -141,31 +147,6 @@ impl Engine {
             })?;
         }
         Ok(())
-    }
-
-    /// Checks everything that is stored; with `repair`, fetches back what is broken.
-    ///
-    /// # Errors
-    /// The check itself could not be made.
-    pub async fn fsck(&self, repair: bool) -> Result<FsckReport> {
-        let settings = config::load(&self.roots)?;
-        let lock = self.lock()?;
-        let mut report = self.ports.images.fsck(&settings, repair.then_some(&lock)).await?;
-        let present = current(&self.roots)?;
-        for seq in list(&self.roots)? {
-            match Deployment::load(&self.roots, seq) {
-                Ok(deployment) => {
-                    if present == Some(seq) {
-                        name_services(&mut report, &deployment);
-                    }
-                    report.findings.extend(damaged_bundles(&deployment)?);
-                }
-                Err(e) => report
-                    .findings
-                    .push(finding(format!("deployment {seq}"), e.chain(), Vec::new())),
-            }
-        }
-        Ok(report)
     }
 
     /// Checks whether this host can run its release.
@@ -258,6 +239,15 @@ fn kept(all: &[Seq], roots: &BTreeSet<Seq>, keep: u32) -> BTreeSet<Seq> {
     roots.iter().chain(rest).copied().collect()
 }
 
+fn remove_any(path: &Path) -> std::io::Result<()> {
+    match path.symlink_metadata() {
+        Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
 fn verdict(name: &str, result: std::result::Result<String, &AgentError>) -> DoctorCheck {
     match result {
         Ok(message) => DoctorCheck {
@@ -273,46 +263,6 @@ fn verdict(name: &str, result: std::result::Result<String, &AgentError>) -> Doct
             hint: e.hint_text().map(str::to_owned),
         },
     }
-}
-
-fn finding(subject: String, problem: String, services: Vec<String>) -> FsckFinding {
-    FsckFinding {
-        subject,
-        problem,
-        images: Vec::new(),
-        services,
-        repaired: false,
-    }
-}
-
-/// Names the services of the current deployment that use a broken image.
-fn name_services(report: &mut FsckReport, deployment: &Deployment) {
-    for finding in &mut report.findings {
-        let uses = deployment.document.services.iter();
-        finding.services = uses
-            .filter(|(_, s)| finding.images.contains(&s.manifest.to_string()))
-            .map(|(n, _)| n.clone())
-            .collect();
-    }
-}
-
-/// Bundles whose files are no longer what their digest says.
-fn damaged_bundles(deployment: &Deployment) -> Result<Vec<FsckFinding>> {
-    let mut findings = Vec::new();
-    for (name, service) in &deployment.document.services {
-        let found = crate::deployment::Bundle::read(&deployment.bundle(name));
-        let problem = match found {
-            Ok(bundle) if bundle.digest() == service.digest => continue,
-            Ok(_) => "its files are not what its digest says".to_owned(),
-            Err(e) => e.chain(),
-        };
-        findings.push(finding(
-            deployment.bundle(name).display().to_string(),
-            problem,
-            vec![name.clone()],
-        ));
-    }
-    Ok(findings)
 }
 
 #[cfg(test)]

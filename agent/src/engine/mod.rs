@@ -5,11 +5,13 @@
 //! runs; noded and `nodectl --direct` use the same engine under the same lock.
 
 mod activate;
+mod check;
 mod consider;
 mod deadline;
 mod drain;
 mod journal;
 mod judged;
+mod lost;
 mod maintenance;
 mod observe;
 mod operation;
@@ -27,6 +29,7 @@ mod verbs;
 
 use node_images::store::Locked;
 
+pub use check::Depth;
 pub use journal::{Claim, Claimant, Transaction};
 pub use report::{EventSink, Reporter, silent};
 pub use verbs::UpgradeOptions;

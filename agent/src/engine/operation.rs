@@ -20,7 +20,7 @@ use crate::deployment::{Deployment, Reason, Seq, stage};
 use crate::error::{AgentError, Kind, Result};
 use crate::machine::{Effect, Event, Move, State, next};
 use crate::release::Probation;
-use crate::{config, history, rejected};
+use crate::{config, history, rejected, reserve};
 
 /// An operation under way, before its transaction is armed.
 pub(super) struct Operation<'a> {
@@ -203,6 +203,12 @@ impl Operation<'_> {
         force: bool,
     ) -> Result<Outcome> {
         let kind = self.entry.kind;
+        // A rollback lives on what the upgrade before it kept.
+        if kind != OperationKind::Rollback
+            && let Err(e) = reserve::keep(&self.engine.roots, self.lock)
+        {
+            return self.failed(e);
+        }
         if let Err(e) = self.ask_before(to, present, force).await {
             self.engine.undrain(self.reporter).await;
             return self.failed(e);
@@ -275,7 +281,12 @@ impl Operation<'_> {
     }
 
     fn tell_begin(&self, message: &str) -> Result<()> {
-        history::record(&self.engine.roots, &self.entry)?;
+        let record = || history::record(&self.engine.roots, &self.entry);
+        if self.entry.kind == OperationKind::Rollback {
+            reserve::or_spend(&self.engine.roots, self.lock, &record)?;
+        } else {
+            record()?;
+        }
         self.reporter.tell(EventKind::Begin {
             message: message.into(),
         });

@@ -38,6 +38,12 @@ impl Run<'_> {
         if let Err(e) = history::record(&self.engine.roots, &entry) {
             self.reporter.warn(e.chain());
         }
+        if let (State::Blessed(_), Some(e)) = (&end, &error) {
+            self.reporter.warn(format!(
+                "it holds, but its transaction is still open: {}",
+                e.chain()
+            ));
+        }
         match (result, error) {
             (OperationResult::Failed, Some(e)) => Err(e),
             (OperationResult::Stuck, Some(e)) => Err(AgentError::other(format!(

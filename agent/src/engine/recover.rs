@@ -1,5 +1,6 @@
 //! What becomes of a transaction that was interrupted.
 
+use node_images::store::Locked;
 use node_systemd::render::SERVICES_TARGET;
 
 use super::Engine;
@@ -8,17 +9,29 @@ use super::report::{EventSink, Reporter};
 use super::run::Run;
 use crate::api::{EventKind, HistoryEntry, OperationResult, Outcome, OutcomeKind};
 use crate::deployment::current;
-use crate::error::{AgentError, Result};
+use crate::error::{AgentError, ExitCode, Result};
 use crate::history;
 use crate::machine::{Effect, Event, State, next};
+use crate::reserve;
+
+fn exit_of(outcome: &Outcome) -> u8 {
+    match outcome.kind {
+        OutcomeKind::RolledBack => ExitCode::RolledBack as u8,
+        OutcomeKind::Done | OutcomeKind::NothingToDo | OutcomeKind::Staged => ExitCode::Done as u8,
+    }
+}
 
 impl Engine {
-    /// Whether a transaction was left open, or nova-compute disabled for one.
+    /// Whether a transaction was left open, or nova-compute disabled for one, or what says so is lost.
     ///
     /// # Errors
-    /// The journal can't be read.
+    /// The node's state can't be read.
     pub fn interrupted(&self) -> Result<bool> {
-        Ok(Transaction::load(&self.roots)?.is_some() || self.is_drained()?)
+        match Transaction::load(&self.roots) {
+            Ok(None) => Ok(self.is_drained()? || self.unended()? || self.adrift()?.is_some()),
+            // What can't be read is set aside, or is told by whoever tries.
+            Ok(Some(_)) | Err(_) => Ok(true),
+        }
     }
 
     /// Finishes the open transaction, or goes back.
@@ -31,15 +44,15 @@ impl Engine {
     /// Another process holds the lock, the journal can't be read, or going back failed.
     pub async fn recover(&self, boot: bool, sink: EventSink) -> Result<Outcome> {
         if boot
-            && let Some(journal) = Transaction::load(&self.roots)?
+            && let Ok(Some(journal)) = Transaction::load(&self.roots)
             && journal.claim.boot_id == self.ports.host.boot_id()?
         {
             return self.nothing_to_settle("the open transaction is of this boot");
         }
         let lock = self.lock()?;
         let reporter = Reporter::new(sink, self.ports.clock.clone());
-        let Some(mut journal) = Transaction::load(&self.roots)? else {
-            return self.nothing_open(boot, &reporter).await;
+        let Some(mut journal) = self.open_journal(&lock, &reporter)? else {
+            return self.nothing_open(&lock, boot, &reporter).await;
         };
         let boot_id = self.ports.host.boot_id()?;
         let taken = journal.claim
@@ -67,7 +80,9 @@ impl Engine {
             ),
         });
         if boot {
-            return self.settle_for_boot(&lock, journal, &state, effects).await;
+            return self
+                .settle_for_boot(&lock, &reporter, journal, &state, effects)
+                .await;
         }
         let begun = self.ports.clock.monotonic();
         let entry = self.entry_of(&journal)?;
@@ -79,29 +94,42 @@ impl Engine {
             .finish(end, entry, u64::try_from(elapsed).unwrap_or(u64::MAX))
             .await;
         let (exit_code, message) = match &outcome {
-            Ok(o) => (
-                if o.kind == OutcomeKind::RolledBack { 70 } else { 0 },
-                o.message.clone(),
-            ),
+            Ok(o) => (exit_of(o), o.message.clone()),
             Err(e) => (e.exit_code() as u8, e.chain()),
         };
         reporter.tell(EventKind::End { exit_code, message });
         outcome
     }
 
+    /// The journal, if one is open; what can't be read is set aside.
+    fn open_journal(&self, lock: &Locked, reporter: &Reporter) -> Result<Option<Transaction>> {
+        if let Some(problem) = Transaction::set_aside_if_damaged(&self.roots, lock)? {
+            reporter.warn(format!("{problem}: set aside, the node stays on what is current"));
+        }
+        Transaction::load(&self.roots)
+    }
+
     /// Only what has to be right before the services start: the journal and `current`.
     async fn settle_for_boot(
         &self,
-        lock: &node_images::store::Locked,
+        lock: &Locked,
+        reporter: &Reporter,
         journal: Transaction,
         state: &State,
         effects: Vec<Effect>,
     ) -> Result<Outcome> {
         for effect in effects {
             match effect {
+                Effect::Journal if matches!(state, State::Reverting(..)) => {
+                    // The older journal leads back as well.
+                    if let Err(e) = reserve::or_spend(&self.roots, lock, &|| journal.save(&self.roots, lock))
+                    {
+                        reporter.warn(e.chain());
+                    }
+                }
                 Effect::Journal => journal.save(&self.roots, lock)?,
                 Effect::Flip(to) if current(&self.roots)? != to => {
-                    self.flip(to)?;
+                    reserve::or_spend(&self.roots, lock, &|| self.flip(to))?;
                     self.ports.units.daemon_reload().await?;
                     // The boot has queued what was current before; what only the old set has was not among it.
                     self.ports.units.enqueue_start(SERVICES_TARGET).await?;
@@ -144,11 +172,24 @@ impl Engine {
     }
 
     /// Services that could be asked are up only after the boot.
-    async fn nothing_open(&self, boot: bool, reporter: &Reporter) -> Result<Outcome> {
+    async fn nothing_open(&self, lock: &Locked, boot: bool, reporter: &Reporter) -> Result<Outcome> {
+        // A history that can't be read keeps nobody from booting.
+        let regained = self.regain(lock, reporter).await.unwrap_or_else(|e| {
+            reporter.warn(e.chain());
+            None
+        });
+        if let Err(e) = self.end_the_unended(lock, reporter) {
+            reporter.warn(e.chain());
+        }
         if !boot {
             self.undrain(reporter).await;
         }
-        self.nothing_to_settle("no transaction is open")
+        let mut outcome = self.nothing_to_settle("no transaction is open")?;
+        if let Some(seq) = regained {
+            outcome.kind = OutcomeKind::Done;
+            outcome.message = format!("current was lost: deployment {seq} is current again");
+        }
+        Ok(outcome)
     }
 
     fn nothing_to_settle(&self, message: &str) -> Result<Outcome> {

@@ -11,13 +11,14 @@ use super::journal::Transaction;
 use super::probation::Times;
 use super::report::Reporter;
 use super::snapshot::Snapshots;
-use crate::api::{OperationKind, PlannedService, ServiceFailure};
+use crate::api::{OperationKind, Phase, PlannedService, ServiceFailure};
 use crate::config;
 use crate::deployment::{Deployment, Seq, current};
 use crate::error::{AgentError, Kind, Result};
 use crate::machine::{Effect, Event, State, next};
 use crate::newest;
 use crate::rejected::{self, Rejected};
+use crate::reserve;
 
 /// One transaction, from the moment it is armed or found open.
 #[derive(Debug)]
@@ -72,8 +73,10 @@ impl<'a> Run<'a> {
                 Ok(come) => event = come.or(event),
                 Err(e) => {
                     let reason = e.chain();
+                    // A disk that refuses a write says nothing about the release.
+                    let blame = e.kind() != Kind::CannotWrite;
                     self.error.get_or_insert(e);
-                    return Some(Event::Failed { reason });
+                    return Some(Event::Failed { reason, blame });
                 }
             }
         }
@@ -86,16 +89,16 @@ impl<'a> Run<'a> {
             // Fetching and staging come before a transaction is armed.
             Effect::Fetch | Effect::Stage => Ok(None),
             Effect::Journal if back => {
-                // A full disk must not stop the way back: the older journal leads back as well.
-                if let Err(e) = self.journal.save(&self.engine.roots, self.lock) {
+                // A full disk must not stop the way back. The older journal leads back as well.
+                if let Err(e) = self.save() {
                     self.reporter.warn(e.chain());
                 }
                 Ok(None)
             }
-            Effect::Journal => self.journal.save(&self.engine.roots, self.lock).map(|()| None),
+            Effect::Journal => self.save().map(|()| None),
             Effect::Flip(to) => {
                 self.committed |= back && current(&self.engine.roots)? == Some(self.journal.movement.to);
-                self.engine.flip(to)?;
+                self.with_reserve(&|| self.engine.flip(to))?;
                 self.committed |= !back;
                 Ok((!back).then_some(Event::Committed))
             }
@@ -105,7 +108,7 @@ impl<'a> Run<'a> {
             }
             Effect::Watch => self.watch().await,
             Effect::WalkBack(to) => self.walk_back(to).await.map(|()| None),
-            Effect::Reject => self.reject(state).map(|()| None),
+            Effect::Reject => self.with_reserve(&|| self.reject(state)).map(|()| None),
             Effect::Close => {
                 if !back {
                     config::write_parameters(&self.engine.roots, &self.journal.parameters)?;
@@ -115,8 +118,26 @@ impl<'a> Run<'a> {
                 if let Err(e) = self.snapshots().discard() {
                     self.reporter.warn(e.chain());
                 }
+                // Without one the next move does not begin, and that is early enough to say so.
+                if let Err(e) = reserve::keep(&self.engine.roots, self.lock) {
+                    self.reporter.warn(e.chain());
+                }
                 Ok(Some(if back { Event::Reverted } else { Event::Closed }))
             }
+        }
+    }
+
+    fn save(&self) -> Result<()> {
+        self.with_reserve(&|| self.journal.save(&self.engine.roots, self.lock))
+    }
+
+    /// On a way back, in a rollback, and once a move holds, a full disk costs the reserve and nothing else.
+    fn with_reserve(&self, write: &dyn Fn() -> Result<()>) -> Result<()> {
+        let back = self.journal.setback.is_some() || self.journal.movement.kind == OperationKind::Rollback;
+        if back || self.journal.phase == Phase::Blessed {
+            reserve::or_spend(&self.engine.roots, self.lock, write)
+        } else {
+            write()
         }
     }
 

@@ -13,6 +13,7 @@ use crate::api::{
     DeploymentEntry, Disruption, HistoryEntry, ImageInUse, ServiceState, ServiceStatus, Status,
     TransactionStatus,
 };
+use crate::checked;
 use crate::config;
 use crate::deployment::{Deployment, current, list};
 use crate::error::{AgentError, Result};
@@ -42,6 +43,11 @@ impl Engine {
             tries_left: t.movement.tries_left,
             started: t.started,
         });
+        let adrift = if present.is_none() { self.adrift()? } else { None };
+        let check = checked::load(&self.roots);
+        let whole = check
+            .as_ref()
+            .is_none_or(|checked| checked.result.findings.is_empty());
         let healthy = transaction.is_none()
             && services
                 .iter()
@@ -57,8 +63,15 @@ impl Engine {
             rejected: rejected::all(&self.roots)?,
             in_use_trees: self.in_use(&images_of(present.as_slice()))?,
             trust: self.ports.images.trust(),
-            warnings: self.configuration_trouble(),
-            healthy,
+            check: check.map(|checked| checked.result),
+            healthy: healthy && adrift.is_none() && whole,
+            warnings: self
+                .configuration_trouble()
+                .into_iter()
+                .chain(adrift.map(|seq| {
+                    format!("nothing is current, though deployment {seq} ran last: `nodectl recover` goes back to it")
+                }))
+                .collect(),
         })
     }
 

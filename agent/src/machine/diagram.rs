@@ -52,7 +52,10 @@ pub fn events() -> Vec<Event> {
         Event::Activated,
         Event::Held,
         Event::Closed,
-        Event::Failed { reason: "why".into() },
+        Event::Failed {
+            reason: "why".into(),
+            blame: true,
+        },
         Event::Reverted,
         Event::Resumed {
             current: Some(m.to),

@@ -35,6 +35,8 @@ pub enum Event {
     Failed {
         /// For people.
         reason: String,
+        /// Whether that says something about the release.
+        blame: bool,
     },
     /// The old deployment is current and its services are up.
     Reverted,

@@ -83,7 +83,10 @@ fn the_last_try_used_up_leads_back() {
 
 #[test]
 fn only_an_upgrade_that_is_to_blame_is_rejected() {
-    let failed = || Event::Failed { reason: "why".into() };
+    let failed = || Event::Failed {
+        reason: "why".into(),
+        blame: true,
+    };
     let rejects = |state, event: Event| next(state, &event).unwrap().1.contains(&Effect::Reject);
     assert!(rejects(
         State::Activating(m(OperationKind::Upgrade, None, 1)),

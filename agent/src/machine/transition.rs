@@ -112,7 +112,7 @@ fn from_armed(m: Move, event: &Event) -> Option<Step> {
     match event {
         Event::Committed => Some(attempt(m)),
         // The flip may or may not have reached the disk, so the way back makes sure.
-        Event::Failed { reason } => Some(revert(m, reason.clone(), false)),
+        Event::Failed { reason, .. } => Some(revert(m, reason.clone(), false)),
         Event::Resumed {
             current,
             attempt,
@@ -133,7 +133,7 @@ fn from_armed(m: Move, event: &Event) -> Option<Step> {
 fn from_activating(m: Move, event: &Event) -> Option<Step> {
     match event {
         Event::Activated => Some((State::Probation(m), vec![Effect::Journal, Effect::Watch])),
-        Event::Failed { reason } => Some(revert(m, reason.clone(), true)),
+        Event::Failed { reason, blame } => Some(revert(m, reason.clone(), *blame)),
         Event::Resumed {
             current,
             attempt,
@@ -154,7 +154,7 @@ fn from_activating(m: Move, event: &Event) -> Option<Step> {
 fn from_probation(m: Move, event: &Event) -> Option<Step> {
     match event {
         Event::Held => Some((State::Blessed(m), vec![Effect::Journal, Effect::Close])),
-        Event::Failed { reason } => Some(revert(m, reason.clone(), true)),
+        Event::Failed { reason, blame } => Some(revert(m, reason.clone(), *blame)),
         Event::Resumed {
             current,
             attempt,

@@ -100,6 +100,9 @@ pub enum Request {
     Fsck {
         /// Fetch back what is broken.
         repair: bool,
+        /// Read only the objects whose turn it is.
+        #[serde(default)]
+        light: bool,
     },
     /// Check whether this host can run its release.
     Doctor,

@@ -203,7 +203,7 @@ async fn a_journal_or_deployment_of_a_newer_version() {
     std::fs::write(node.roots.transaction(), r#"{"format": 99}"#).unwrap();
     refused(&node, "r:2", 1, &["transaction.json", "format 99"]).await;
     std::fs::write(node.roots.transaction(), "{").unwrap();
-    refused(&node, "r:2", 1, &["transaction.json", "damaged"]).await;
+    refused(&node, "r:2", 65, &["transaction.json", "damaged"]).await;
 }
 
 #[tokio::test]

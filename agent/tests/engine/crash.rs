@@ -92,7 +92,11 @@ async fn power_lost_anywhere_in_a_failing_upgrade_it_is_the_old() {
 
 /// Leaves a node in the probation of release 2.
 async fn in_probation() -> Node {
-    let node = Node::on_release_1().await;
+    in_probation_of("r:2", Node::on_release_1().await).await
+}
+
+/// Leaves this node in the probation of a release.
+pub async fn in_probation_of(reference: &'static str, node: Node) -> Node {
     let engine = node.engine();
     let sink: EventSink = Arc::new(|event| {
         if event.phase == node_agent::api::Phase::Probation {
@@ -101,7 +105,7 @@ async fn in_probation() -> Node {
     });
     let work = tokio::spawn(async move {
         engine
-            .upgrade(Some("r:2"), UpgradeOptions::default(), sink)
+            .upgrade(Some(reference), UpgradeOptions::default(), sink)
             .await
             .map(drop)
     });

@@ -2,6 +2,7 @@
 //! documents, deployments, the journal and the lock are the real ones in a temporary directory.
 
 mod bad_input;
+mod boot;
 mod crash;
 mod drain;
 mod handover;

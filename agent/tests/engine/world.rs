@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use node_agent::api::{FsckReport, ReleaseInfo, SignedBy, TrustStatus};
+use node_agent::api::{FsckFinding, FsckReport, ReleaseInfo, SignedBy, TrustStatus};
 use node_agent::config::Settings;
 use node_agent::definition::{Fact, Gate, Probe, Requires, Scope, When};
 use node_agent::deployment::ImageFacts;
@@ -20,7 +20,7 @@ use node_agent::release::ReleaseDocument;
 use node_agent::root::Roots;
 use node_agent::wayback::Guest;
 use node_images::digest::Digest;
-use node_images::store::{Holders, Locked};
+use node_images::store::{Content, Holders, Locked};
 use node_runtime::launch::Running;
 
 /// A unit as the played systemd has it.
@@ -63,12 +63,18 @@ pub struct Script {
     pub whose: Option<Scope>,
     /// Images that processes have mounted.
     pub holders: Holders,
+    /// Of what the content was read, check by check.
+    pub read: Vec<Content>,
+    /// What a check finds that reads all content.
+    pub broken: Vec<FsckFinding>,
     /// Free bytes.
     pub free: u64,
     /// Identity of the boot.
     pub boot: u32,
     /// Time since the start.
     pub elapsed: Duration,
+    /// How far the clock on the wall is off, in seconds.
+    pub clock_off: i64,
     /// Gates that say no, by name.
     pub closed_gates: BTreeSet<String>,
     /// When the closed gates open by themselves.
@@ -221,7 +227,7 @@ impl World {
         let behaviour = self.behaviour(name.trim_end_matches(".service"));
         let mut script = self.script();
         script.next_pid += 1;
-        let pid = script.next_pid;
+        let (pid, boot) = (script.next_pid, script.boot);
         let Some(unit) = script.units.get_mut(name) else {
             return Err("no such unit".into());
         };
@@ -231,7 +237,8 @@ impl World {
         if unit.process.is_some() {
             return Ok(());
         }
-        if behaviour.as_deref() == Some("exit") {
+        let after_boot = behaviour.as_deref() == Some("exit-after-boot") && boot > 0;
+        if behaviour.as_deref() == Some("exit") || after_boot {
             unit.failed = true;
             return Err("result failed".into());
         }
@@ -421,8 +428,9 @@ impl Host for World {
 #[async_trait]
 impl Clock for World {
     fn now(&self) -> jiff::Timestamp {
-        let elapsed = self.script().elapsed;
-        jiff::Timestamp::from_second(1_700_000_000 + i64::try_from(elapsed.as_secs()).unwrap()).unwrap()
+        let script = self.script();
+        let elapsed = i64::try_from(script.elapsed.as_secs()).unwrap();
+        jiff::Timestamp::from_second(1_700_000_000 + script.clock_off + elapsed).unwrap()
     }
 
     fn monotonic(&self) -> Duration {
@@ -524,8 +532,14 @@ impl Images for World {
         })
     }
 
-    async fn fsck(&self, _: &Settings, _: Option<&Locked>) -> Result<FsckReport> {
-        Ok(FsckReport::default())
+    async fn fsck(&self, _: &Settings, content: Content, _: Option<&Locked>) -> Result<FsckReport> {
+        let mut script = self.script();
+        script.read.push(content);
+        let all = content == Content::All;
+        Ok(FsckReport {
+            findings: script.broken.iter().filter(|_| all).cloned().collect(),
+            ..FsckReport::default()
+        })
     }
 
     fn trust(&self) -> TrustStatus {

@@ -80,8 +80,11 @@ impl Ingest {
     fn name_layers(&self) -> Result<u64, StoreError> {
         let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         for diff_id in layers.keys() {
-            let from = self.layer_path(diff_id);
-            fs::rename(&from, self.layout.layer(diff_id)).map_err(StoreError::io("rename", &from))?;
+            let (from, to) = (self.layer_path(diff_id), self.layout.layer(diff_id));
+            // What has no index is no layer yet: the sum first.
+            for (from, to) in [(documents::sum_of(&from), documents::sum_of(&to)), (from, to)] {
+                fs::rename(&from, to).map_err(StoreError::io("rename", &from))?;
+            }
         }
         durable::sync_dir(&self.layout.layers())?;
         Ok(layers.len() as u64)

@@ -2,33 +2,75 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
 use super::layout::Layout;
 use super::record::{ImageRecord, RECORD_VERSION};
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::durable;
 use crate::error::StoreError;
 use crate::layer::{INDEX_VERSION, LayerIndex};
 
-/// Writes a layer's index, not durably: the commit's barrier does that.
+/// Writes a layer's index and its sum, not durably: the commit's barrier does that.
 pub(super) fn write_layer(path: &Path, index: &LayerIndex) -> Result<(), StoreError> {
     let file = File::create(path).map_err(StoreError::io("create", path))?;
-    let mut writer = BufWriter::with_capacity(64 << 10, file);
+    let mut writer = Summed {
+        file: BufWriter::with_capacity(64 << 10, file),
+        hasher: Hasher::new(),
+    };
     serde_json::to_writer(&mut writer, index)
         .map_err(io::Error::from)
         .and_then(|()| writer.flush())
-        .map_err(StoreError::io("write", path))
+        .map_err(StoreError::io("write", path))?;
+    let sum = sum_of(path);
+    fs::write(&sum, writer.hasher.finish().hex()).map_err(StoreError::io("write", &sum))
+}
+
+/// What the digests of a tree's files do not cover, its directories and links, only the index knows. So it has a sum.
+pub(super) fn sum_of(layer: &Path) -> PathBuf {
+    layer.with_extension("sum")
+}
+
+struct Summed<W> {
+    file: W,
+    hasher: Hasher,
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// A layer that an older version wrote has no sum.
+fn check_sum(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    let sum = sum_of(path);
+    match fs::read(&sum) {
+        Ok(expected) if expected == Digest::of(bytes).hex().as_bytes() => Ok(()),
+        Ok(_) => Err(inconsistent(
+            path,
+            format!("{} is the sum of something else", sum.display()),
+        )),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(StoreError::io("read", &sum)(e)),
+    }
 }
 
 /// A layer's index, if the store has the layer.
 pub(super) fn read_layer(layout: &Layout, diff_id: &Digest) -> Result<Option<LayerIndex>, StoreError> {
     let path = layout.layer(diff_id);
-    let Some(index) = read::<LayerIndex>(&path)? else {
+    let Some((index, bytes)) = read::<LayerIndex>(&path)? else {
         return Ok(None);
     };
+    check_sum(&path, &bytes)?;
     check_version(&path, index.version, INDEX_VERSION)?;
     if index.diff_id != *diff_id {
         return Err(inconsistent(
@@ -53,7 +95,7 @@ pub(super) fn write_record(layout: &Layout, record: &ImageRecord) -> Result<(), 
 /// An image's record, if the store has the image. Its documents are checked against their digests.
 pub(super) fn read_record(layout: &Layout, manifest: &Digest) -> Result<Option<ImageRecord>, StoreError> {
     let path = layout.image(manifest);
-    let Some(record) = read::<ImageRecord>(&path)? else {
+    let Some((record, _)) = read::<ImageRecord>(&path)? else {
         return Ok(None);
     };
     check_version(&path, record.version, RECORD_VERSION)?;
@@ -81,7 +123,7 @@ pub(super) fn digests_in(dir: &Path) -> Result<Vec<Digest>, StoreError> {
     Ok(digests)
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<(T, Vec<u8>)>, StoreError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -91,7 +133,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
         path: path.to_owned(),
         source,
     })?;
-    Ok(Some(document))
+    Ok(Some((document, bytes)))
 }
 
 fn check_version(path: &Path, version: u32, known: u32) -> Result<(), StoreError> {

@@ -18,9 +18,35 @@ use crate::layer::{EntryPath, LayerIndex, Node, Tree};
 /// How thorough a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FsckOptions {
-    /// Read and hash every object. Otherwise only names, sizes, attributes of trees and structure are
-    /// compared, which takes seconds.
-    pub content: bool,
+    /// Of which objects the content is read and hashed. Of all others only names and sizes are compared, and of trees
+    /// structure and attributes, which takes seconds.
+    pub content: Content,
+}
+
+/// Whose content is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// That of every object.
+    All,
+    /// That of the objects in so many of the [`SHARDS`] directories, from this one on.
+    Shards {
+        /// The first directory.
+        first: u8,
+        /// How many; after the last one it goes on with the first.
+        count: u16,
+    },
+}
+
+/// How many directories the objects are spread over, evenly.
+pub const SHARDS: u16 = 256;
+
+impl Content {
+    fn includes(self, id: &ObjectId) -> bool {
+        match self {
+            Self::All => true,
+            Self::Shards { first, count } => u16::from(id.shard().wrapping_sub(first)) < count,
+        }
+    }
 }
 
 /// What a check found.
@@ -222,7 +248,7 @@ impl Store {
             let Some(id) = id else { return Ok(()) };
             report.objects += 1;
             let size = unseen.remove(&id);
-            let checked = check_object(path, &id, size, options.content, &mut report.bytes);
+            let checked = check_object(path, &id, size, options.content.includes(&id), &mut report.bytes);
             if let Some(fault) = checked.map_err(StoreError::io("read", path))? {
                 faults.push((id, fault));
             }
@@ -323,4 +349,29 @@ fn chain(error: &StoreError) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_over_the_shards_reads_everything_once() {
+        let ids: Vec<ObjectId> = (0..=255_u8)
+            .filter_map(|byte| ObjectId::from_names(&format!("{byte:02x}"), &"0".repeat(62)))
+            .collect();
+        assert_eq!(ids.len(), 256);
+        for count in [1, 10, 37, 256] {
+            let (mut read, mut first) = (0, 250_u8);
+            for _ in 0..SHARDS.div_ceil(count) {
+                let content = Content::Shards { first, count };
+                read += ids.iter().filter(|id| content.includes(id)).count();
+                first = first.wrapping_add(count.to_le_bytes()[0]);
+            }
+            assert!((256..256 + usize::from(count)).contains(&read), "{count}: {read}");
+        }
+        assert!(ids.iter().all(|id| Content::All.includes(id)));
+        let none = Content::Shards { first: 0, count: 0 };
+        assert!(!ids.iter().any(|id| none.includes(id)));
+    }
 }

@@ -132,6 +132,12 @@ impl Store {
             let unfinished = |path: &PathBuf| path.file_name().is_some_and(durable::is_unfinished);
             leftovers.extend(list(dir)?.into_iter().filter(unfinished));
         }
+        for sum in list(&self.layout.layers())? {
+            let alone = !sum.with_extension("json").exists();
+            if alone && sum.extension().is_some_and(|end| end == "sum") {
+                leftovers.push(sum);
+            }
+        }
         Ok(leftovers)
     }
 
@@ -151,7 +157,9 @@ impl Store {
             }
         }
         for layer in &garbage.layers {
-            remove::file(&self.layout.layer(layer))?;
+            let index = self.layout.layer(layer);
+            remove::file(&index)?;
+            remove::file(&documents::sum_of(&index))?;
         }
         durable::sync_dir(&self.layout.layers())?;
         for object in &garbage.objects {

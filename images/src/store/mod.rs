@@ -26,7 +26,7 @@ mod writer;
 use std::path::{Path, PathBuf};
 
 pub use commit::CommitReport;
-pub use fsck::{Fault, Finding, FsckOptions, FsckReport};
+pub use fsck::{Content, Fault, Finding, FsckOptions, FsckReport, SHARDS};
 pub use gc::GcReport;
 pub use ingest::{Ingest, LayerSummary};
 pub use lock::Locked;
@@ -113,7 +113,9 @@ impl Store {
 /// Creates a directory that only its owner may enter: trees hold setuid files of other systems.
 fn ensure_directory(path: &Path) -> Result<(), StoreError> {
     match tree::create_directory(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(StoreError::io("create", path)(e)),
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists || !path.is_dir() => {
+            Err(StoreError::io("create", path)(e))
+        }
         Ok(()) | Err(_) => Ok(()),
     }
 }

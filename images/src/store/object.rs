@@ -44,6 +44,11 @@ impl ObjectId {
         Digest::from_hex(&format!("{dir}{file}")).ok().map(Self)
     }
 
+    /// The number of the directory that holds it.
+    pub(super) fn shard(&self) -> u8 {
+        self.0.as_bytes()[0]
+    }
+
     /// The 64 hexadecimal digits.
     #[must_use]
     pub fn hex(&self) -> String {

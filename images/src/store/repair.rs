@@ -8,7 +8,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::fsck::{Finding, FsckOptions, FsckReport, Loaded};
+use super::fsck::{Content, Finding, FsckOptions, FsckReport, Loaded};
 use super::object::ObjectId;
 use super::tree::Builder;
 use super::writer::ObjectWriter;
@@ -62,7 +62,9 @@ impl Store {
         result?;
         let mut done = repair.done;
         // Content that was replaced is read back; the rest was read for `report`.
-        done.remaining = self.fsck(FsckOptions { content: true })?;
+        done.remaining = self.fsck(FsckOptions {
+            content: Content::All,
+        })?;
         Ok(done)
     }
 }
@@ -135,7 +137,11 @@ impl Repair<'_> {
         }
         durable::sync_dir(&layout.objects()).map_err(StoreError::from)?;
         for (diff_id, from) in indexes {
-            durable::rename_dir(&from, &layout.layer(&diff_id)).map_err(StoreError::from)?;
+            let to = layout.layer(&diff_id);
+            // In between the two do not fit together, and another repair is needed.
+            for (from, to) in [(documents::sum_of(&from), documents::sum_of(&to)), (from, to)] {
+                durable::rename_dir(&from, &to).map_err(StoreError::from)?;
+            }
         }
         self.done.objects = replaced.len() as u64;
         Ok(replaced)

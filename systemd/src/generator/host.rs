@@ -44,13 +44,24 @@ pub fn read(paths: &Paths) -> (Inputs, Vec<String>) {
     if disabled {
         messages.push("nodectl.disable on the kernel command line: no services".to_owned());
     }
+    let adrift = is_adrift(&paths.state);
+    if adrift {
+        messages.push("there are deployments, but none is current".to_owned());
+    }
     let inputs = Inputs {
         disabled,
+        adrift,
         current: read_current(paths, &mut messages),
         retired: read_units(&paths.retired, &mut messages).unwrap_or_default(),
         transaction_open: paths.state.join("transaction.json").exists(),
     };
     (inputs, messages)
+}
+
+fn is_adrift(state: &Path) -> bool {
+    let deployments = fs::read_dir(state.join("deployments")).into_iter().flatten();
+    let mut names = deployments.flatten().map(|entry| entry.file_name());
+    !state.join("current").is_dir() && names.any(|name| !name.as_encoded_bytes().starts_with(b"."))
 }
 
 fn is_disabled(command_line: &Path) -> bool {

@@ -59,6 +59,8 @@ pub struct Inputs {
     pub retired: Vec<UnitSource>,
     /// A transaction was open when the node last went down, or is open now.
     pub transaction_open: bool,
+    /// There are deployments and none is current: something was lost.
+    pub adrift: bool,
 }
 
 /// One thing to put into the generator directory.
@@ -128,7 +130,7 @@ pub fn plan(inputs: &Inputs) -> Plan {
             Emit::File(GUESTS_TARGET_TEXT.to_owned()),
         );
     }
-    if inputs.transaction_open {
+    if inputs.transaction_open || inputs.adrift {
         for target in &targets {
             plan.wants_installed(target, RECOVER_SERVICE);
         }

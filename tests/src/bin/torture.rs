@@ -9,7 +9,9 @@ use node_tests::paths;
 use node_tests::torture::boundaries::{self, Reached, Without};
 use node_tests::torture::cast::Size;
 use node_tests::torture::cuts;
+use node_tests::torture::damage;
 use node_tests::torture::disk::FileSystem;
+use node_tests::torture::faults::{self, Fault};
 use node_tests::torture::inside::{self, Place};
 use node_tests::torture::machine::Machine;
 use node_tests::torture::peers::{self, Peer};
@@ -60,6 +62,25 @@ enum Command {
         /// What the node does
         #[arg(long, default_values = ["upgrade:2"])]
         step: Vec<Step>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Let the disk refuse each system call that changes it, each time from the beginning
+    Faults {
+        /// What is wrong with the disk
+        #[arg(long, value_enum)]
+        fault: Fault,
+        /// At every n-th call only
+        #[arg(long, default_value_t = 1)]
+        every: usize,
+        /// What the node does
+        #[arg(long, default_values = ["upgrade:2"])]
+        step: Vec<Step>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Damage every kind of file below the state directory in every way: it has to be found, or to do no harm
+    Damage {
         #[command(flatten)]
         common: Common,
     },
@@ -135,6 +156,15 @@ fn run(command: Command) -> Result<bool> {
         Command::Kills { every, step, common } => there(&common, Size::Small, |place| {
             boundaries::kill(place, &step, every)
         }),
+        Command::Faults {
+            fault,
+            every,
+            step,
+            common,
+        } => there(&common, Size::Small, |place| {
+            faults::fail(place, &step, fault, every)
+        }),
+        Command::Damage { common } => there(&common, Size::Small, damage::run),
         Command::Peer { peer, count, common } => there(&common, Size::Large, |place| {
             peers::run(place, peer, count, common.seed)
         }),

@@ -5,10 +5,13 @@
 //! mount a clone is to come back after the cut: the journal is replayed.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::ValueEnum;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 
 use crate::command::{command, output};
 
@@ -32,10 +35,10 @@ impl FileSystem {
 
     fn format(self, image: &Path) -> Result<()> {
         let mut mkfs = match self {
-            // Nothing is to be initialised behind our back later.
+            // Nothing is to be initialised behind our back later. Few inodes: a disk has to be full soon.
             Self::Ext4 => command(
                 "mkfs.ext4",
-                ["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
+                ["-q", "-N", "8192", "-E", "lazy_itable_init=0,lazy_journal_init=0"],
             ),
             Self::Xfs => command("mkfs.xfs", ["-q"]),
         };
@@ -50,6 +53,9 @@ impl FileSystem {
         }
     }
 }
+
+/// What fills a disk.
+const BALLAST: &str = "ballast";
 
 /// The image files, on an XFS of their own.
 #[derive(Debug)]
@@ -185,6 +191,45 @@ impl Mounted {
     /// The disk refuses it.
     pub fn sync(&self) -> Result<()> {
         node_images::durable::sync_filesystem(&self.at).map_err(Into::into)
+    }
+
+    /// Takes every block and inode that is left, as somebody else on the same file system would.
+    ///
+    /// # Errors
+    /// It fails in another way than for lack of space.
+    pub fn fill(&self) -> Result<()> {
+        let ballast = self.at.join(BALLAST);
+        fs::create_dir_all(&ballast)?;
+        let file = fs::File::create(ballast.join("blocks"))?;
+        let (mut have, mut step) = (0, 1_i64 << 30);
+        while step >= 4096 {
+            match fallocate(file.as_raw_fd(), FallocateFlags::empty(), have, step) {
+                Ok(()) => have += step,
+                Err(Errno::ENOSPC) => step /= 2,
+                Err(e) => return Err(e).context("fill the disk"),
+            }
+        }
+        for number in 0.. {
+            // With some content where that fits: there is room for it elsewhere than in the file.
+            match fs::write(ballast.join(number.to_string()), [0; 4096]) {
+                Ok(()) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::StorageFull => {
+                    if !ballast.join(number.to_string()).exists() {
+                        return Ok(());
+                    }
+                }
+                Err(e) => return Err(e).context("fill the disk"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives back what [`Mounted::fill`] took.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub fn empty(&self) -> Result<()> {
+        crate::cache::remove(&self.at.join(BALLAST))
     }
 
     /// Unmounts it.

@@ -7,7 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use node_agent::api::OutcomeKind;
 use node_agent::deployment::{Bundle, Deployment, current, list};
-use node_agent::engine::{Engine, UpgradeOptions, silent};
+use node_agent::engine::{Depth, Engine, UpgradeOptions, silent};
 
 use super::cast::{Cast, DAMAGED, Expected};
 use super::machine::Machine;
@@ -59,6 +59,22 @@ impl Inspector {
     pub fn count_wrong(&self, version: &str, directory: &Path) -> Result<(usize, usize)> {
         let manifest = self.cast.changing.get(version).context("no such version")?;
         self.expected.count_wrong(manifest, directory)
+    }
+
+    /// What a full check of the node finds, after a repair if that is asked for. A check that can't be made has found
+    /// something, too.
+    ///
+    /// # Errors
+    /// The test itself failed.
+    pub fn found(&self, machine: &Machine, depth: Depth) -> Result<Violations> {
+        let (engine, _) = machine.engine()?;
+        Ok(match self.runtime.block_on(engine.fsck(depth)) {
+            Err(e) => vec![e.chain()],
+            Ok(report) => {
+                let left = report.findings.iter().filter(|finding| !finding.repaired);
+                left.map(|f| format!("{}: {}", f.subject, f.problem)).collect()
+            }
+        })
     }
 
     /// Brings a node back and tells everything that is not as it has to be.
@@ -135,7 +151,7 @@ impl Look<'_> {
     async fn converge(&self) -> Result<Violations> {
         let (engine, played) = self.machine.engine()?;
         if self.allowed.damaged
-            && let Err(e) = engine.fsck(true).await
+            && let Err(e) = engine.fsck(Depth::Repair).await
         {
             return Ok(vec![format!("fsck --repair: {}", e.chain())]);
         }
@@ -159,7 +175,7 @@ impl Look<'_> {
     }
 
     async fn fsck_is_clean(&self, engine: &Engine) -> Violations {
-        match engine.fsck(false).await {
+        match engine.fsck(Depth::Full).await {
             Err(e) => vec![format!("fsck: {}", e.chain())],
             Ok(report) => {
                 let told = report.findings.iter();

@@ -1,4 +1,4 @@
-//! Power cuts and kills, at random and at every boundary.
+//! Power cuts, kills and disks that refuse, at random and at every boundary.
 //!
 //! The engine, the store, the registry and the file systems are real; systemd, gates and time are [`played`], so that
 //! a thousand cuts take minutes. [`disk`] keeps what a disk held at any instant, [`inspect`] says what has to hold
@@ -7,8 +7,10 @@
 pub mod boundaries;
 pub mod cast;
 pub mod cuts;
+pub mod damage;
 pub mod dice;
 pub mod disk;
+pub mod faults;
 pub mod inside;
 pub mod inspect;
 pub mod machine;

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::Signal;
@@ -93,6 +94,8 @@ pub enum Fate {
     Die,
     /// The call is not made and says that it succeeded.
     Skip,
+    /// The call is not made and fails with this error.
+    Fail(Errno),
 }
 
 /// Has the calling process stop at each of these calls from now on; [`follow`] has to have been called for it.
@@ -163,7 +166,11 @@ impl Followed {
                     match fate {
                         Fate::Live => go_on(thread, None)?,
                         Fate::Skip => {
-                            skip(thread)?;
+                            answer(thread, 0)?;
+                            go_on(thread, None)?;
+                        }
+                        Fate::Fail(errno) => {
+                            answer(thread, -(errno as i64))?;
                             go_on(thread, None)?;
                         }
                         Fate::Die => {
@@ -194,7 +201,7 @@ impl Followed {
         let (number, arguments) = match ptrace::getregs(thread) {
             Ok(registers) => registers_of(&registers),
             // Killed in the meantime.
-            Err(nix::errno::Errno::ESRCH) => return Ok(None),
+            Err(Errno::ESRCH) => return Ok(None),
             Err(e) => return Err(e).context("read the registers"),
         };
         let Some(call) = self.names.get(&number) else {
@@ -242,7 +249,7 @@ fn concerns(stop: &Stop, below: &Path) -> bool {
 /// A thread that was killed in the meantime goes nowhere.
 fn go_on(thread: Pid, signal: Option<Signal>) -> Result<()> {
     match ptrace::cont(thread, signal) {
-        Ok(()) | Err(nix::errno::Errno::ESRCH) => Ok(()),
+        Ok(()) | Err(Errno::ESRCH) => Ok(()),
         Err(e) => Err(e).context("let the followed process go on"),
     }
 }
@@ -295,14 +302,14 @@ impl Reader {
 
 /// The kernel makes no call of number -1, and returns what stands in the register of the result.
 #[cfg(target_arch = "x86_64")]
-fn skip(thread: Pid) -> Result<()> {
+fn answer(thread: Pid, result: i64) -> Result<()> {
     let mut registers = ptrace::getregs(thread).context("read the registers")?;
-    (registers.orig_rax, registers.rax) = (u64::MAX, 0);
+    (registers.orig_rax, registers.rax) = (u64::MAX, result.cast_unsigned());
     ptrace::setregs(thread, registers).context("write the registers")
 }
 
 #[cfg(target_arch = "aarch64")]
-fn skip(_: Pid) -> Result<()> {
+fn answer(_: Pid, _: i64) -> Result<()> {
     bail!("calls can be left out on x86_64 only")
 }
 

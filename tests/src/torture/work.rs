@@ -1,5 +1,6 @@
 //! The process that works while the power goes or while it is killed: the engine, step by step.
 
+use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,8 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use libseccomp::{ScmpAction, ScmpFilterContext, ScmpSyscall};
-use node_agent::api::{OutcomeKind, Phase};
-use node_agent::engine::{Engine, EventSink, UpgradeOptions};
+use node_agent::api::{Outcome, OutcomeKind, Phase};
+use node_agent::engine::{Depth, Engine, EventSink, UpgradeOptions};
+use node_agent::error::{AgentError, ExitCode};
 
 use super::cast::{Cast, DAMAGED};
 use super::machine::Machine;
@@ -25,7 +27,7 @@ pub enum Lie {
 }
 
 /// Does the steps. Before each it waits for a line on standard input, and it tells on standard output where it is:
-/// `ready`, `phase PHASE`, `done`. With `traced` it stops at system calls, see [`super::trace`].
+/// `ready`, `phase PHASE`, `done` or `failed EXIT-CODE WHY`. With `traced` it stops at system calls, see [`super::trace`].
 ///
 /// # Errors
 /// A step did not end as it has to when nothing interferes.
@@ -49,9 +51,11 @@ pub fn work(machine: &Machine, cast: &Cast, steps: &[Step], lies: &[Lie], traced
         if !(traced && number == 0) {
             lines.next().context("nobody gives the word any more")??;
         }
-        runtime
-            .block_on(carry_out(&engine, machine, cast, step))
-            .with_context(|| step.to_string())?;
+        let ended = runtime.block_on(carry_out(&engine, machine, cast, step));
+        if let Some(Trouble { code, message }) = ended.as_ref().err().and_then(|e| e.downcast_ref()) {
+            tell(&format!("failed {code} {}", message.replace('\n', " ")));
+        }
+        ended.with_context(|| step.to_string())?;
         tell("done");
     }
     Ok(())
@@ -87,6 +91,45 @@ fn sink() -> EventSink {
     })
 }
 
+/// How an operation ended that should have ended otherwise.
+#[derive(Debug)]
+struct Trouble {
+    code: u8,
+    message: String,
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (exit code {})", self.message, self.code)
+    }
+}
+
+impl std::error::Error for Trouble {}
+
+impl From<AgentError> for Trouble {
+    fn from(e: AgentError) -> Self {
+        Self {
+            code: e.exit_code() as u8,
+            message: e.chain(),
+        }
+    }
+}
+
+fn expect(outcome: &Outcome, kind: OutcomeKind) -> Result<(), Trouble> {
+    if outcome.kind == kind {
+        return Ok(());
+    }
+    let code = match outcome.kind {
+        OutcomeKind::RolledBack => ExitCode::RolledBack,
+        OutcomeKind::NothingToDo => ExitCode::NothingToDo,
+        OutcomeKind::Done | OutcomeKind::Staged => ExitCode::Done,
+    };
+    Err(Trouble {
+        code: code as u8,
+        message: outcome.message.clone(),
+    })
+}
+
 async fn carry_out(engine: &Engine, machine: &Machine, cast: &Cast, step: &Step) -> Result<()> {
     match step {
         Step::Upgrade(version) => {
@@ -94,30 +137,23 @@ async fn carry_out(engine: &Engine, machine: &Machine, cast: &Cast, step: &Step)
             let outcome = engine
                 .upgrade(Some(&tiny::reference(version)), options, sink())
                 .await;
-            let outcome = outcome.map_err(|e| anyhow::anyhow!(e.chain()))?;
             let wanted = if version == BROKEN {
                 OutcomeKind::RolledBack
             } else {
                 OutcomeKind::Done
             };
-            ensure!(outcome.kind == wanted, "{:?}: {}", outcome.kind, outcome.message);
+            expect(&outcome.map_err(Trouble::from)?, wanted)?;
         }
         Step::Rollback => {
             let outcome = engine.rollback(None, false, sink()).await;
-            let outcome = outcome.map_err(|e| anyhow::anyhow!(e.chain()))?;
-            ensure!(
-                outcome.kind == OutcomeKind::Done,
-                "{:?}: {}",
-                outcome.kind,
-                outcome.message
-            );
+            expect(&outcome.map_err(Trouble::from)?, OutcomeKind::Done)?;
         }
         Step::Gc => {
-            engine.gc(false).await.map_err(|e| anyhow::anyhow!(e.chain()))?;
+            engine.gc(false).await.map_err(Trouble::from)?;
         }
         Step::Damage => damage(machine, cast)?,
         Step::Repair => {
-            let report = engine.fsck(true).await.map_err(|e| anyhow::anyhow!(e.chain()))?;
+            let report = engine.fsck(Depth::Repair).await.map_err(Trouble::from)?;
             ensure!(!report.findings.is_empty(), "fsck did not find the damage");
             let left = report.findings.iter().find(|finding| !finding.repaired);
             if let Some(left) = left {

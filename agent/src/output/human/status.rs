@@ -1,8 +1,8 @@
 //! What the node runs now.
 
 use super::Human;
-use super::figures::{release, short, still_used, time};
-use crate::api::{ServiceState, ServiceStatus, Status, TransactionStatus};
+use super::figures::{bytes, release, short, still_used, time};
+use crate::api::{CheckStatus, ServiceState, ServiceStatus, Status, TransactionStatus};
 use crate::output::{Page, Terminal};
 use crate::plan::some_of;
 
@@ -27,6 +27,9 @@ impl Human for Status {
             page.field("Transaction", going_on(transaction, page.terminal()));
         }
         kept(page, self);
+        if let Some(check) = &self.check {
+            page.field("Checked", checked(check, page.terminal()));
+        }
         trust(page, self);
         if !self.services.is_empty() {
             page.gap();
@@ -52,6 +55,21 @@ fn going_on(transaction: &TransactionStatus, terminal: Terminal) -> String {
         transaction.kind, transaction.to, transaction.phase, transaction.tries_left
     );
     terminal.yellow(text)
+}
+
+fn checked(check: &CheckStatus, terminal: Terminal) -> String {
+    let when = time(check.time);
+    let read = bytes(check.bytes);
+    match check.findings.as_slice() {
+        [] => format!("{when}, {} objects, {read} read: all is well", check.objects),
+        [first, ..] => {
+            let text = format!(
+                "{} broken, nodectl fsck --repair mends them: {first}",
+                check.findings.len()
+            );
+            format!("{when}: {}", terminal.red(text))
+        }
+    }
 }
 
 fn kept(page: &mut Page, status: &Status) {

@@ -13,7 +13,7 @@ use node_images::progress::Event;
 use node_images::pull::{self, ImageRequest, PullOptions, PullReport};
 use node_images::reference::Reference;
 use node_images::source::Sources;
-use node_images::store::{FsckOptions, Holders, Locked, Store, Verification};
+use node_images::store::{Content, FsckOptions, Holders, Locked, Store, Verification};
 use node_images::verify::{Trust, verify};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -297,12 +297,17 @@ impl Images for StoreAndRegistries {
         })
     }
 
-    async fn fsck(&self, settings: &Settings, repair: Option<&Locked>) -> Result<FsckReport> {
+    async fn fsck(
+        &self,
+        settings: &Settings,
+        content: Content,
+        repair: Option<&Locked>,
+    ) -> Result<FsckReport> {
         let failed = |e| AgentError::from_leaf(Kind::Other, "can't check the image store", e);
         let Some(store) = self.store_if_there()? else {
             return Ok(FsckReport::default());
         };
-        let found = store.fsck(FsckOptions { content: true }).map_err(failed)?;
+        let found = store.fsck(FsckOptions { content }).map_err(failed)?;
         let left = match repair {
             Some(lock) if !found.findings.is_empty() => {
                 let sources = self.sources(settings, &parse("localhost/none")?)?;

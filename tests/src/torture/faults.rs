@@ -1,0 +1,206 @@
+//! The disk refuses a write at each boundary: no space, no quota, an error, a file system that has become read-only.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use clap::ValueEnum;
+use nix::errno::Errno;
+
+use super::boundaries::{Scene, follow};
+use super::disk::Mounted;
+use super::inside::Place;
+use super::inspect::{End, Violations};
+use super::step::{Allowed, Step};
+use super::tally::Tally;
+use super::trace::{Fate, Stop};
+
+/// What is wrong with the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Fault {
+    /// One call fails with ENOSPC.
+    NoSpace,
+    /// One call fails with EDQUOT.
+    Quota,
+    /// One call fails with EIO.
+    Broken,
+    /// From one call on, all fail with EROFS, as after an error that ext4 and XFS do not go on with.
+    ReadOnly,
+    /// Not played: somebody else fills the disk to its last block and inode right before a call, and goes away after the
+    /// operation has ended.
+    Full,
+}
+
+impl Fault {
+    fn errno(self) -> Errno {
+        match self {
+            Self::NoSpace | Self::Full => Errno::ENOSPC,
+            Self::Quota => Errno::EDQUOT,
+            Self::Broken => Errno::EIO,
+            Self::ReadOnly => Errno::EROFS,
+        }
+    }
+
+    /// How often and for how long is a matter of taste; on a disk that is only full, all that goes back has to work.
+    fn must_do(self, step: &Step) -> bool {
+        self == Self::Full && matches!(step, Step::Rollback | Step::Gc)
+    }
+}
+
+/// How an operation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ended {
+    code: u8,
+    text: String,
+}
+
+/// Where the fault came, and what was made of it.
+#[derive(Debug)]
+struct Hit {
+    moment: String,
+    path: String,
+    step: usize,
+    allowed: Allowed,
+    ended: Option<Ended>,
+}
+
+/// The fault at every `every`th boundary of these steps, each time from the beginning.
+///
+/// # Errors
+/// The test itself failed, or the node failed without any fault.
+pub fn fail(place: &Place, steps: &[Step], fault: Fault, every: usize) -> Result<Tally> {
+    let mut tally = Tally::new("faults");
+    let mut at = 0;
+    loop {
+        let mounted = place.begin(false)?;
+        let Some(hit) = one(place, &mounted, steps, fault, at)? else {
+            mounted.unmount()?;
+            return Ok(tally);
+        };
+        let ended = hit.ended.clone().context("the operation did not end")?;
+        let step = steps.get(hit.step).context("there is no such step")?;
+        let mut wrong = said(&ended, fault, &place.machine.disk());
+        if fault.must_do(step) && ended.code != 0 {
+            wrong.push("it has to work on a full disk".to_owned());
+        }
+        if fault == Fault::Full && place.machine.roots().transaction().exists() {
+            wrong.push("the transaction is still open".to_owned());
+        }
+        mounted.empty()?;
+        wrong.extend(place.inspector.after(&place.machine, &End::Kill, &hit.allowed)?);
+        let wrong: Violations = wrong
+            .iter()
+            .map(|what| {
+                format!(
+                    "{} of {}, which ended with {ended:?}: {what}",
+                    hit.moment, hit.path
+                )
+            })
+            .collect();
+        tally.count(&format!("{step}, exit {}", ended.code), &wrong);
+        mounted.unmount()?;
+        at += every.max(1);
+    }
+}
+
+/// One run with the fault at the boundary of this number; `None` if there are not so many.
+fn one(place: &Place, mounted: &Mounted, steps: &[Step], fault: Fault, at: usize) -> Result<Option<Hit>> {
+    let (mut scene, mut seen, mut hit) = (Scene::new(steps), 0, None::<Hit>);
+    let mut step = 0;
+    let ended = follow(place, steps, |stop| {
+        let found = scene.at(stop);
+        let path = match stop {
+            Stop::Call { path, .. } => path,
+            Stop::Tell(text) => {
+                let told = ended(text);
+                step += usize::from(told.is_some());
+                let Some((hit, told)) = hit.as_mut().zip(told) else {
+                    return Ok(Fate::Live);
+                };
+                hit.allowed = found.map_or(hit.allowed.clone(), |(_, after)| after);
+                hit.ended = Some(told);
+                return Ok(Fate::Die);
+            }
+        };
+        seen += 1;
+        if hit.is_some() {
+            let lasts = fault == Fault::ReadOnly;
+            return Ok(if lasts {
+                Fate::Fail(fault.errno())
+            } else {
+                Fate::Live
+            });
+        }
+        let (Some((moment, allowed)), true) = (found, seen > at) else {
+            return Ok(Fate::Live);
+        };
+        hit = Some(Hit {
+            moment,
+            path: path.display().to_string(),
+            step,
+            allowed,
+            ended: None,
+        });
+        if fault == Fault::Full {
+            mounted.fill()?;
+            return Ok(Fate::Live);
+        }
+        Ok(Fate::Fail(fault.errno()))
+    })?;
+    match (ended, hit) {
+        (true, None) => Ok(None),
+        (false, Some(hit)) => Ok(Some(hit)),
+        (ended, hit) => bail!("ended by itself: {ended}, with {hit:?}"),
+    }
+}
+
+/// What the process tells at the end of a step.
+fn ended(told: &str) -> Option<Ended> {
+    if told == "done" {
+        return Some(Ended {
+            code: 0,
+            text: String::new(),
+        });
+    }
+    let (code, text) = told.strip_prefix("failed ")?.split_once(' ')?;
+    Some(Ended {
+        code: code.parse().ok()?,
+        text: text.to_owned(),
+    })
+}
+
+/// An operator has to see what went wrong, and where, and a program that it was the disk.
+fn said(ended: &Ended, fault: Fault, disk: &Path) -> Violations {
+    let mut wrong = Violations::new();
+    if ended.code == 0 {
+        return wrong;
+    }
+    // Where nothing can be written any more, what was committed can't be taken back before the next boot.
+    let stuck = fault == Fault::ReadOnly && ended.code == 1;
+    if ended.code != 73 && ended.code != 70 && !stuck {
+        wrong.push("neither exit code 73 nor 70".to_owned());
+    }
+    let reason = std::io::Error::from(fault.errno()).to_string();
+    if !ended.text.contains(&reason) && !ended.text.contains("not enough space") {
+        wrong.push(format!("{reason:?} is not said"));
+    }
+    if !ended.text.contains(&*disk.to_string_lossy()) {
+        wrong.push("no file is named".to_owned());
+    }
+    wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_told_at_the_end_of_a_step() {
+        let text = "can't write /d/x: No space left on device (os error 28)";
+        let failed = ended(&format!("failed 73 {text}")).unwrap();
+        assert_eq!((failed.code, failed.text.as_str()), (73, text));
+        assert_eq!(ended("done").unwrap().code, 0);
+        assert_eq!(ended("phase armed"), None);
+        assert_eq!(said(&failed, Fault::NoSpace, Path::new("/d")), Violations::new());
+        assert_eq!(said(&failed, Fault::Quota, Path::new("/e")).len(), 2);
+    }
+}
