@@ -1,6 +1,6 @@
 //! Packets while Open vSwitch is upgraded and rolled back, on a kernel of its own. Needs root, and `make stage` before it.
 //!
-//! `NODECTL_ROUNDS` is the number of upgrades and of rollbacks, 2 if absent; the table of all figures is printed.
+//! `NODECTL_ROUNDS` is the number of upgrades and of rollbacks, 1 if absent; the table of all figures is printed.
 
 use std::path::Path;
 
@@ -138,6 +138,6 @@ fn tell_round(story: &Story, told: &mut Vec<Round>, round: Round) {
 fn rounds() -> Result<u32> {
     match std::env::var("NODECTL_ROUNDS") {
         Ok(text) => text.parse().with_context(|| format!("NODECTL_ROUNDS={text}")),
-        Err(_) => Ok(2),
+        Err(_) => Ok(1),
     }
 }
