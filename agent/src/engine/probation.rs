@@ -48,7 +48,8 @@ impl Watched<'_> {
 
 impl Engine {
     /// Asks the gates of a service at this point, each until it holds or its attempts are used up.
-    /// The failure of a remote gate is reported and does not count.
+    /// Somebody else's trouble is reported and does not count; before a stop it is not even asked about again, lest every
+    /// change waits for minutes while the control plane is down.
     pub(super) async fn hold(
         &self,
         definition: &Definition,
@@ -61,7 +62,11 @@ impl Engine {
             }
             let mut answer = self.ports.probes.ask(&definition.name, gate, when).await?;
             for _ in 1..gate.attempts {
-                if answer.is_ok() {
+                let last = match &answer {
+                    Ok(()) => true,
+                    Err(no) => when == When::PreStop && no.whose == Scope::Remote,
+                };
+                if last {
                     break;
                 }
                 self.ports.clock.sleep(gate.interval).await;

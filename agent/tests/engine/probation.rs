@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use node_agent::api::{EventKind, OutcomeKind};
+use node_agent::definition::Scope;
 
 use super::node::{DEAF, EXITS, LEVEL_FILE, Node, recorder, release};
 
@@ -155,7 +156,7 @@ async fn a_local_gate_that_meets_remote_trouble_holds_and_leads_nowhere() {
     let before = {
         let mut script = node.world.script();
         script.closed_gates.insert("heartbeat".into());
-        script.whose = Some(node_agent::definition::Scope::Remote);
+        script.whose = Some(Scope::Remote);
         script.gates_open_at = Some(script.elapsed + Duration::from_secs(20));
         script.elapsed
     };
@@ -191,4 +192,30 @@ async fn a_crash_while_the_probation_is_held_open_leads_back() {
     let outcome = node.upgrade("r:2").await.unwrap();
     assert_eq!(outcome.kind, OutcomeKind::RolledBack);
     assert!(outcome.message.contains("crashed"), "{}", outcome.message);
+}
+
+#[tokio::test]
+async fn what_nobody_can_be_asked_about_delays_no_stop() {
+    let gate = "[[gates]]\nname = \"nothing is in progress\"\nkind = \"exec\"\ncommand = [\"/bin/x\"]\nwhen = [\"pre-stop\"]\ninterval_ms = 5000\nattempts = 24\n";
+    // Whose trouble it is, how the upgrade ends, and within how many seconds.
+    let table = [(Scope::Remote, true, 0..10), (Scope::Local, false, 110..120)];
+    for (whose, done, seconds) in table {
+        let node = Node::empty();
+        for version in ["1", "2"] {
+            let services = [("base", "1", ""), ("net", "1", ""), ("compute", version, gate)];
+            node.world
+                .publish(&format!("r:{version}"), release(version, &services));
+        }
+        node.upgrade("r:1").await.unwrap();
+        let before = {
+            let mut script = node.world.script();
+            script.closed_gates.insert("nothing is in progress".into());
+            script.whose = Some(whose);
+            script.elapsed
+        };
+        let ended = node.upgrade("r:2").await;
+        assert_eq!(ended.is_ok(), done, "{ended:?}");
+        let took = node.world.script().elapsed - before;
+        assert!(seconds.contains(&took.as_secs()), "{whose:?}: {took:?}");
+    }
 }
