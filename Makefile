@@ -67,7 +67,7 @@ test-node: stage ## a booted node and a control plane: every step of the story i
 
 .PHONY: e2e
 e2e: export NODECTL_ROUNDS ?= 20
-e2e: stage ## guests and packets through upgrade after upgrade, on kernels of their own; prints the figures
+e2e: stage ## guests and packets on kernels of their own, and a cloud, through upgrade after upgrade; prints the figures
 	cargo $(AS_ROOT) test --release --locked -p node-tests --test 'e2e_*' -- --test-threads=1 --nocapture
 
 .PHONY: torture

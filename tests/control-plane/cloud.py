@@ -92,6 +92,9 @@ class Cloud:
         server = {"name": name, "imageRef": images[0]["id"], "flavorRef": flavor, "networks": "none"}
         return self.api.post("compute", "/v2.1/servers", {"server": server}, headers=COMPUTE)["server"]
 
+    def servers(self):
+        return self.api.get("compute", "/v2.1/servers/detail", headers=COMPUTE)["servers"]
+
     def server_show(self, name):
         found = self.api.get("compute", f"/v2.1/servers/detail?name=%5E{name}%24", headers=COMPUTE)
         if not found["servers"]:

@@ -46,6 +46,8 @@ pub struct Service {
     pub state: String,
     /// `enabled` or `disabled`.
     pub status: String,
+    /// Why it is disabled, if it is and somebody said so.
+    pub disabled_reason: Option<String>,
     /// Time of the last report (UTC, no zone), if there was one.
     pub updated_at: Option<String>,
 }
@@ -59,6 +61,9 @@ pub struct Server {
     pub name: String,
     /// `BUILD`, `ACTIVE`, `ERROR`, …
     pub status: String,
+    /// What nova is doing with it, for example `spawning`; nothing at rest.
+    #[serde(rename = "OS-EXT-STS:task_state")]
+    pub task: Option<String>,
     /// The compute host, once one is chosen.
     #[serde(rename = "OS-EXT-SRV-ATTR:host")]
     pub host: Option<String>,
@@ -217,6 +222,14 @@ impl Cloud {
     pub fn server_create(&self, name: &str) -> Result<()> {
         self.ask::<serde::de::IgnoredAny>(&["server-create", name])
             .map(drop)
+    }
+
+    /// All instances of the project.
+    ///
+    /// # Errors
+    /// nova-api does not answer.
+    pub fn servers(&self) -> Result<Vec<Server>> {
+        self.ask(&["servers"])
     }
 
     /// An instance.

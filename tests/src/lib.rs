@@ -14,6 +14,7 @@
 //! The programs `testnode` and `demo` and the tests are users of this library.
 
 pub mod cache;
+pub mod cell;
 pub mod cgroup;
 pub mod cloud;
 pub mod command;
@@ -34,6 +35,7 @@ pub mod node;
 pub mod nodectl;
 pub mod notify;
 pub mod order;
+pub mod outage;
 pub mod paths;
 pub mod privileges;
 pub mod progress;

@@ -62,10 +62,16 @@ pub fn on(node: &Node, arguments: &[&str]) -> Result<Said> {
 /// # Errors
 /// The machine is off.
 pub fn telling(node: &Node, arguments: &[&str], progress: &Progress) -> Result<Said> {
+    listening(node, arguments, |line| progress.say(line))
+}
+
+/// Runs nodectl on the node and hands each line that it reports while it works to `line`.
+///
+/// # Errors
+/// The machine is off.
+pub fn listening(node: &Node, arguments: &[&str], line: impl FnMut(&str)) -> Result<Said> {
     let mut command = node.command(["nodectl"].iter().chain(arguments))?;
-    said(&command::attempt_telling(&mut command, |line| {
-        progress.say(line);
-    })?)
+    said(&command::attempt_telling(&mut command, line)?)
 }
 
 /// Runs a prepared command to its end, whatever its exit code.
