@@ -9,11 +9,18 @@ use anyhow::Result;
 use crate::node::{Kind, Name, Node, Setup};
 use crate::nodectl;
 use crate::progress::Progress;
-use crate::publish::{Publisher, trust_policy};
+use crate::publish::{Image, Publisher, trust_policy};
 use crate::registry;
 
 /// What it runs, in the order in which it starts.
 pub const SERVICES: [&str; 4] = ["ovsdb-server", "ovs-vswitchd", "virtlogd", "libvirtd"];
+
+/// What its releases consist of.
+const IMAGES: [Image; 3] = [
+    Image::first("openvswitch"),
+    Image::first("libvirt"),
+    Image::first("nova-compute"),
+];
 
 /// Images and releases in the lab's registry, and who signs them. `stage` is what `make install DESTDIR=` has installed.
 ///
@@ -21,7 +28,7 @@ pub const SERVICES: [&str; 4] = ["ovsdb-server", "ovs-vswitchd", "virtlogd", "li
 /// An image cannot be built, or the registry refuses one.
 pub fn publisher(stage: &Path, progress: &Progress) -> Result<Publisher> {
     registry::up()?;
-    let publisher = Publisher::new(stage)?;
+    let publisher = Publisher::of(stage, &IMAGES)?;
     publisher.build_images(progress)?;
     publisher.push_images(progress)?;
     Ok(publisher)

@@ -13,7 +13,7 @@ use node_tests::progress::Progress;
 use node_tests::publish::Publisher;
 use node_tests::stage::begin;
 use node_tests::story::Story;
-use node_tests::{machined, order, paths, registry, teardown};
+use node_tests::{machined, order, paths, teardown};
 
 /// Releases that differ in libvirt's image alone.
 const RELEASES: u32 = 4;
@@ -33,10 +33,10 @@ fn guests_outlive_their_libvirt() {
 }
 
 fn tell(story: &mut Story, stage: &Path) -> Result<()> {
-    let publisher = Publisher::new(stage)?;
-    let releases = story.step("releases of libvirt are published", |progress| {
-        registry::up()?;
-        publish(&publisher, progress)
+    let (publisher, releases) = story.step("releases of libvirt are published", |progress| {
+        let publisher = hypervisor::publisher(stage, progress)?;
+        let releases = publish(&publisher, progress)?;
+        Ok((publisher, releases))
     })?;
     let node = story.step(
         "a node boots on a kernel of its own, with release 1",
@@ -80,12 +80,6 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
 /// Each release has an image of its own: other configuration, the same files and one package more.
 fn publish(publisher: &Publisher, progress: &Progress) -> Result<Vec<String>> {
     let work = paths::work().join("publish");
-    publisher.build_image("libvirt", progress)?;
-    publisher.push_image("libvirt", "libvirt", "1")?;
-    for (definition, tag) in [("openvswitch", "1"), ("nova-compute", "1")] {
-        publisher.build_image(definition, progress)?;
-        publisher.push_image(definition, definition, tag)?;
-    }
     for number in 2..=RELEASES {
         let name = format!("libvirt-{number}");
         let text = format!(
