@@ -2,6 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
+
+use crate::story::Story;
 use crate::{paths, teardown};
 
 /// Where `make stage` has put the programs: `$NODECTL_STAGE`, or target/stage.
@@ -31,4 +34,20 @@ pub fn begin(instance: &str) -> PathBuf {
     paths::choose_instance(instance);
     teardown::everything().expect("what an earlier run left can be removed");
     stage
+}
+
+/// Plays a story as a test, from [`begin`] to the removal of all it made. What a failed one leaves stays to be looked at
+/// only where `$NODECTL_KEEP` is set.
+///
+/// # Panics
+/// The story fails, it can't begin, or something can't be removed.
+pub fn play(instance: &str, title: &str, tell: impl FnOnce(&mut Story, &Path) -> Result<()>) {
+    let stage = begin(instance);
+    let mut story = Story::begin(title);
+    let told = tell(&mut story, &stage);
+    story.end();
+    if told.is_ok() || std::env::var_os("NODECTL_KEEP").is_none() {
+        teardown::everything().expect("everything can be removed");
+    }
+    told.unwrap_or_else(|error| panic!("{error:#}"));
 }

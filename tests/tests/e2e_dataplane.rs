@@ -8,22 +8,13 @@ use anyhow::{Context, Result, ensure};
 use node_tests::dataplane::{Releases, Rig, Round, table};
 use node_tests::node::{Kind, Name, Node, Setup};
 use node_tests::publish::{Publisher, trust_policy};
-use node_tests::stage::begin;
+use node_tests::stage::play;
 use node_tests::story::Story;
-use node_tests::{nodectl, registry, teardown};
+use node_tests::{nodectl, registry};
 
 #[test]
 fn packets_flow_while_open_vswitch_is_replaced() {
-    let stage = begin("nodectl-ovs");
-    let mut story = Story::begin("traffic");
-    let end = tell(&mut story, &stage);
-    if end.is_ok() {
-        story.end();
-    }
-    if end.is_ok() || std::env::var_os("CI").is_some() {
-        teardown::everything().expect("everything can be removed");
-    }
-    end.unwrap_or_else(|error| panic!("{error:#}"));
+    play("nodectl-ovs", "traffic", tell);
 }
 
 fn tell(story: &mut Story, stage: &Path) -> Result<()> {

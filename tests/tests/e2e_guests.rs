@@ -11,9 +11,9 @@ use node_tests::node::{Name, Node};
 use node_tests::nodectl::{self, main_process};
 use node_tests::progress::Progress;
 use node_tests::publish::Publisher;
-use node_tests::stage::begin;
+use node_tests::stage::play;
 use node_tests::story::Story;
-use node_tests::{machined, order, paths, teardown};
+use node_tests::{machined, order, paths};
 
 /// Releases that differ in libvirt's image alone.
 const RELEASES: u32 = 4;
@@ -22,14 +22,7 @@ const BRIDGE: &str = "br-guests";
 
 #[test]
 fn guests_outlive_their_libvirt() {
-    let stage = begin("nodectl-guests");
-    let mut story = Story::begin("guests");
-    let told = tell(&mut story, &stage);
-    story.end();
-    if told.is_ok() || std::env::var_os("NODECTL_KEEP").is_none() {
-        teardown::everything().expect("everything can be removed");
-    }
-    told.unwrap_or_else(|error| panic!("{error:#}"));
+    play("nodectl-guests", "guests", tell);
 }
 
 fn tell(story: &mut Story, stage: &Path) -> Result<()> {

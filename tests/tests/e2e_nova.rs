@@ -12,9 +12,9 @@ use node_tests::cloud::Heartbeat;
 use node_tests::nodectl::{self, main_process};
 use node_tests::outage::{Outage, Since};
 use node_tests::progress::Progress;
-use node_tests::stage::begin;
+use node_tests::stage::play;
 use node_tests::story::Story;
-use node_tests::{cell, compute, moves, teardown};
+use node_tests::{cell, compute, moves};
 
 const COMPUTE: &str = "nova-compute";
 
@@ -25,14 +25,7 @@ const OPERATOR: &str = "disk 3 is being replaced";
 
 #[test]
 fn nova_compute_is_moved_with_its_cell_in_mind() {
-    let stage = begin("nodectl-nova");
-    let mut story = Story::begin("nova-compute, its cell and an instance");
-    let told = tell(&mut story, &stage);
-    story.end();
-    if told.is_ok() || std::env::var_os("NODECTL_KEEP").is_none() {
-        teardown::everything().expect("everything can be removed");
-    }
-    told.unwrap_or_else(|error| panic!("{error:#}"));
+    play("nodectl-nova", "nova-compute, its cell and an instance", tell);
 }
 
 fn tell(story: &mut Story, stage: &Path) -> Result<()> {

@@ -10,9 +10,8 @@ use node_tests::guests::{self, Guest, virsh, vsctl};
 use node_tests::hypervisor::{self, SERVICES};
 use node_tests::node::{Name, Node};
 use node_tests::nodectl::{self, main_process};
-use node_tests::stage::begin;
+use node_tests::stage::play;
 use node_tests::story::Story;
-use node_tests::teardown;
 
 const STATE: &str = "/var/lib/nodectl";
 
@@ -20,14 +19,11 @@ const BRIDGE: &str = "br-test";
 
 #[test]
 fn a_node_on_its_own_kernel_outlives_cuts() {
-    let stage = begin(&format!("nodectl-{}", hypervisor::kind()));
-    let mut story = Story::begin(&format!("a node on its own kernel ({})", hypervisor::kind()));
-    let told = tell(&mut story, &stage);
-    story.end();
-    if told.is_ok() || std::env::var_os("NODECTL_KEEP").is_none() {
-        teardown::everything().expect("everything can be removed");
-    }
-    told.unwrap_or_else(|error| panic!("{error:#}"));
+    play(
+        &format!("nodectl-{}", hypervisor::kind()),
+        &format!("a node on its own kernel ({})", hypervisor::kind()),
+        tell,
+    );
 }
 
 fn tell(story: &mut Story, stage: &Path) -> Result<()> {

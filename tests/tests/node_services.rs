@@ -10,9 +10,9 @@ use node_tests::node::{Name, Node, Setup};
 use node_tests::nodectl::{self, inside, main_process};
 use node_tests::privileges::{self, HELD_BY};
 use node_tests::publish::{Image, Publisher, trust_policy};
-use node_tests::stage::begin;
+use node_tests::stage::play;
 use node_tests::story::Story;
-use node_tests::{registry, southbound, teardown};
+use node_tests::{registry, southbound};
 
 const IMAGES: [Image; 6] = [
     Image::first("openvswitch"),
@@ -35,14 +35,7 @@ const WAIT: &str = "for i in $(seq 240); do if eval \"$1\"; then exit 0; fi; sle
 
 #[test]
 fn services_work_with_exactly_their_capabilities() {
-    let stage = begin("nodectl-services");
-    let mut story = Story::begin("more services");
-    let end = tell(&mut story, &stage);
-    story.end();
-    if end.is_ok() || std::env::var_os("CI").is_some() {
-        teardown::everything().expect("everything can be removed");
-    }
-    end.unwrap_or_else(|error| panic!("{error:#}"));
+    play("nodectl-services", "more services", tell);
 }
 
 fn tell(story: &mut Story, stage: &Path) -> Result<()> {
