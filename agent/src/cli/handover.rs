@@ -64,7 +64,10 @@ impl Handover {
                     "saved the dataplane: {bridges} bridges, {ports} ports, {flows} flows"
                 ));
             }
-            Step::Finish => match dataplane::finish(&service, main_process().context("it has ended")?)? {
+            Step::Finish => match dataplane::finish(
+                &service,
+                main_process().with_context(|| format!("{name} has ended"))?,
+            )? {
                 Finished::Begun => context.output.remark("the dataplane begins anew"),
                 Finished::TookOver { saved, window_ms } => {
                     let (bridges, ports, flows) = (saved.bridges.len(), saved.ports(), saved.flows());
