@@ -66,11 +66,12 @@ pub fn read(roots: &Roots) -> Result<Vec<HistoryEntry>> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::api::{OperationKind, OperationResult};
 
-    fn entry(id: &str, result: OperationResult) -> HistoryEntry {
+    /// An upgrade that went from nowhere to nowhere.
+    pub(crate) fn entry(id: &str, result: OperationResult) -> HistoryEntry {
         HistoryEntry {
             id: id.into(),
             kind: OperationKind::Upgrade,

@@ -62,13 +62,13 @@ impl Engine {
         Ok(ran.into_iter().rev().flatten().find(whole))
     }
 
-    /// Whether the last operation has no end on record.
+    /// The last operation, if it has no end on record.
     ///
     /// # Errors
     /// The history can't be read.
-    pub(super) fn unended(&self) -> Result<bool> {
+    pub(super) fn unended(&self) -> Result<Option<HistoryEntry>> {
         let last = history::read(&self.roots)?.pop();
-        Ok(last.is_some_and(|entry| entry.result == OperationResult::Open))
+        Ok(last.filter(|entry| entry.result == OperationResult::Open))
     }
 
     /// Makes what ran last current again and has its services started; its number, if there was anything to do.
@@ -96,12 +96,9 @@ impl Engine {
 
     /// Puts an end on record for an operation that has none. No transaction is open.
     pub(super) fn end_the_unended(&self, _lock: &Locked, reporter: &Reporter) -> Result<()> {
-        let Some(entry) = history::read(&self.roots)?.pop() else {
+        let Some(entry) = self.unended()? else {
             return Ok(());
         };
-        if entry.result != OperationResult::Open {
-            return Ok(());
-        }
         let entry = settled(entry, current(&self.roots)?, self.ports.clock.now());
         if let Some(reason) = &entry.reason {
             reporter.warn(format!("{}: {reason}", entry.kind));
@@ -120,16 +117,9 @@ mod tests {
     fn entry(from: u64, to: u64, result: OperationResult) -> HistoryEntry {
         let seq = |n: u64| (n > 0).then_some(Seq(n));
         HistoryEntry {
-            id: "a".into(),
-            kind: OperationKind::Upgrade,
             from: seq(from),
             to: seq(to),
-            release: None,
-            started: jiff::Timestamp::UNIX_EPOCH,
-            ended: None,
-            result,
-            reason: None,
-            journal: vec![],
+            ..history::tests::entry("a", result)
         }
     }
 

@@ -28,7 +28,7 @@ impl Engine {
     /// The node's state can't be read.
     pub fn interrupted(&self) -> Result<bool> {
         match Transaction::load(&self.roots) {
-            Ok(None) => Ok(self.is_drained()? || self.unended()? || self.adrift()?.is_some()),
+            Ok(None) => Ok(self.is_drained()? || self.unended()?.is_some() || self.adrift()?.is_some()),
             // What can't be read is set aside, or is told by whoever tries.
             Ok(Some(_)) | Err(_) => Ok(true),
         }
