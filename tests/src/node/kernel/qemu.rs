@@ -30,7 +30,8 @@ impl Accelerator {
     fn arguments(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            // An emulated SVM is there for all to use, but a libvirt that does so hangs the machine.
+            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max,svm=off"],
         }
     }
 }
