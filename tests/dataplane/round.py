@@ -1,12 +1,12 @@
 """One round: traffic through both bridges, a command in the middle of it, what was counted as JSON on the last line."""
 
-import re
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
+
+from pings import document, given_up, neighbours, ping, pings
 
 SETTLE = 2.0
 OPEN_EVERY = 0.2
@@ -25,55 +25,8 @@ while True:
 """
 
 
-def document(value):
-    """JSON; python3-minimal has no module for it."""
-    match value:
-        case bool():
-            return str(value).lower()
-        case dict():
-            return "{" + ",".join(f"{document(key)}:{document(of)}" for key, of in value.items()) + "}"
-        case str():
-            plain = "".join(c if " " <= c <= "~" and c not in '"\\\\' else " " for c in value)
-            return f'"{plain}"'
-    return str(value)
-
-
 def inside(name, *command, **more):
     return subprocess.Popen(["ip", "netns", "exec", name, *command], stdout=subprocess.PIPE, text=True, **more)
-
-
-def ping(name, address):
-    """Every 10 ms. To a file: a pipe that nobody reads would stop it when it is full."""
-    log = tempfile.TemporaryFile("w+", dir="/run")
-    words = ["ip", "netns", "exec", name, "ping", "-D", "-n", "-i", "0.01", address]
-    return subprocess.Popen(words, stdout=log), log
-
-
-def pings(process, log):
-    """Sent, lost and the longest time between two answers."""
-    process.send_signal(2)
-    process.wait(30)
-    log.seek(0)
-    text = log.read()
-    sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", text).groups())
-    times = [float(t) for t in re.findall(r"^\[([\d.]+)\] \d+ bytes from", text, re.M)]
-    gaps = [after - before for before, after in zip(times, times[1:])]
-    return {"sent": sent, "lost": sent - received, "gap_ms": 1000 * max(gaps, default=0)}
-
-
-def neighbours(name):
-    """What becomes of the addresses that this name space knows: a lost one explains lost pings."""
-    log = tempfile.TemporaryFile("w+", dir="/run")
-    words = ["ip", "netns", "exec", name, "ip", "-ts", "monitor", "neigh"]
-    return subprocess.Popen(words, stdout=log), log
-
-
-def given_up(process, log):
-    """How often nobody answered when the kernel asked who has an address."""
-    process.terminate()
-    process.wait(30)
-    log.seek(0)
-    return len(re.findall(r"FAILED", log.read()))
 
 
 class Client:
@@ -143,7 +96,7 @@ def main(command):
     server = inside("b", sys.executable, "-c", SERVER)
     server.stdout.readline()
     secure, standalone = ping("a", "10.9.0.2"), ping("c", "10.8.0.2")
-    watched = [neighbours("a"), neighbours("c")]
+    watched = [neighbours(name) for name in "abcd"]
     client = inside("a", sys.executable, __file__, "--client", stdin=subprocess.PIPE)
     time.sleep(SETTLE)
     began = time.monotonic()

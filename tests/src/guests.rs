@@ -1,7 +1,8 @@
-//! Guests of a node's libvirt that need no operating system: one sector that beats on its serial console, in 32 MiB,
-//! half a second after its creation. What it says goes through virtlogd, as with nova.
+//! Guests of a node's libvirt that need no operating system: a program of two kilobytes that beats on its serial console
+//! and answers pings, in 32 MiB, half a second after its creation. What it says goes through virtlogd, as with nova.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,7 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::command::{command, output};
 use crate::node::Node;
 
-const SECTOR: &str = include_str!("../guest/beat.S");
+const BEAT: &str = include_str!("../guest/beat.S");
+const ANSWER: &str = include_str!("../guest/answer.c");
 const DOMAIN: &str = include_str!("../guest/domain.xml");
 const INTERFACE: &str = include_str!("../guest/interface.xml");
 
@@ -17,6 +19,33 @@ const INTERFACE: &str = include_str!("../guest/interface.xml");
 const DISKS: &str = "/var/lib/libvirt/images";
 
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where the program has its address, and what it may have in bytes: what it loads of itself.
+const ADDRESS_AT: usize = 506;
+const PROGRAM_BYTES: usize = 17 * 512;
+
+/// Real mode, nothing but the two sources.
+const COMPILE: [&str; 10] = [
+    "-m16",
+    "-march=i386",
+    "-Os",
+    "-Wall",
+    "-Wextra",
+    "-ffreestanding",
+    "-fno-pic",
+    "-fno-stack-protector",
+    "-fno-asynchronous-unwind-tables",
+    "-c",
+];
+
+/// A guest's network card.
+#[derive(Debug, Clone, Copy)]
+pub struct Card<'a> {
+    /// The bridge of Open vSwitch that it is on.
+    pub bridge: &'a str,
+    /// The address at which the guest answers pings.
+    pub address: Ipv4Addr,
+}
 
 /// A guest, by its name; it may run or not.
 #[derive(Debug, Clone, Copy)]
@@ -37,18 +66,22 @@ pub struct Beat {
 }
 
 impl<'a> Guest<'a> {
-    /// Starts a guest, on a bridge of Open vSwitch if one is named; returns when it beats.
+    /// Starts a guest, on a network if it gets a card; returns when it beats.
     ///
     /// # Errors
     /// libvirt refuses it, or it stays silent.
-    pub fn start(node: &'a Node, name: &'a str, bridge: Option<&str>) -> Result<Self> {
+    pub fn start(node: &'a Node, name: &'a str, card: Option<Card<'_>>) -> Result<Self> {
         let guest = Self { node, name };
-        guest.make_disk("", &sector()?)?;
+        let address = card.map_or(Ipv4Addr::UNSPECIFIED, |card| card.address);
+        guest.make_disk("", &program(address)?)?;
         let xml = DOMAIN
             .replace("@NAME@", name)
             .replace("@DISK@", &guest.disk(""))
             .replace("@CONSOLE@", &guest.log())
-            .replace("@INTERFACE@", &bridge.map(interface).unwrap_or_default());
+            .replace(
+                "@INTERFACE@",
+                &card.map(|card| interface(card.bridge)).unwrap_or_default(),
+            );
         guest.with_file(&xml, &["create"])?;
         guest.beat_after(None)?;
         Ok(guest)
@@ -256,31 +289,29 @@ fn interface(bridge: &str) -> String {
     INTERFACE.replace("@BRIDGE@", bridge)
 }
 
-/// The guest's program, 512 bytes.
-fn sector() -> Result<Vec<u8>> {
+/// What the guest boots from its disk; it answers at this address.
+fn program(address: Ipv4Addr) -> Result<Vec<u8>> {
     let work = tempfile::tempdir().context("make a directory")?;
     let path = |name: &str| work.path().join(name);
-    fs::write(path("beat.S"), SECTOR).context("write the guest's program")?;
+    for (name, text) in [("beat.S", BEAT), ("answer.c", ANSWER)] {
+        fs::write(path(name), text).context("write the guest's program")?;
+        let object = path(name).with_extension("o");
+        output(command("gcc", COMPILE).arg("-o").arg(object).arg(path(name)))?;
+    }
+    let link = ["-N", "-m", "elf_i386", "-Ttext=0x7c00", "--oformat=binary", "-o"];
     output(
-        command("as", ["--32", "-o"])
-            .arg(path("beat.o"))
-            .arg(path("beat.S")),
+        command("ld", link)
+            .arg(path("beat"))
+            .args(["beat.o", "answer.o"].map(path)),
     )?;
-    output(
-        command(
-            "ld",
-            ["-m", "elf_i386", "-Ttext=0x7c00", "--oformat=binary", "-o"],
-        )
-        .arg(path("beat"))
-        .arg(path("beat.o")),
-    )?;
-    let sector = fs::read(path("beat")).context("read the guest's program")?;
+    let mut program = fs::read(path("beat")).context("read the guest's program")?;
     ensure!(
-        sector.len() == 512,
+        program.len() <= PROGRAM_BYTES,
         "the guest's program has {} bytes",
-        sector.len()
+        program.len()
     );
-    Ok(sector)
+    program[ADDRESS_AT..ADDRESS_AT + 4].copy_from_slice(&address.octets());
+    Ok(program)
 }
 
 #[cfg(test)]
@@ -323,7 +354,8 @@ mod tests {
     }
 
     #[test]
-    fn the_guest_fits_a_sector() {
-        assert_eq!(sector().unwrap()[510..], [0x55, 0xaa]);
+    fn the_guest_boots_and_has_its_address() {
+        let program = program(Ipv4Addr::new(203, 0, 113, 11)).unwrap();
+        assert_eq!(program[506..512], [203, 0, 113, 11, 0x55, 0xaa]);
     }
 }

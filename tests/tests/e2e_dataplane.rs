@@ -1,16 +1,17 @@
 //! Packets while Open vSwitch is upgraded and rolled back, on a kernel of its own. Needs root, and `make stage` before it.
 //!
 //! `NODECTL_ROUNDS` is the number of upgrades and of rollbacks, 1 if absent; the table of all figures is printed.
+//! `NODECTL_E2E_KIND=vm` runs it in QEMU instead of user-mode-linux.
 
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use node_tests::dataplane::{Releases, Rig, Round, table};
-use node_tests::node::{Kind, Name, Node, Setup};
+use node_tests::node::{Name, Node, Setup};
 use node_tests::publish::{Publisher, trust_policy};
 use node_tests::stage::play;
 use node_tests::story::Story;
-use node_tests::{nodectl, registry};
+use node_tests::{hypervisor, nodectl, registry};
 
 #[test]
 fn packets_flow_while_open_vswitch_is_replaced() {
@@ -25,7 +26,10 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
         Releases::publish(&publisher, progress)
     })?;
     let node = story.step("a node boots on a kernel of its own", |_| {
-        Node::up(&Name::parse("n1")?, &Setup::node_on(Kind::Uml)?.install(stage))
+        Node::up(
+            &Name::parse("n1")?,
+            &Setup::node_on(hypervisor::kind())?.install(stage),
+        )
     })?;
     configure(&node, &publisher)?;
     let rig = story.step("bridges with traffic on release 1", |progress| {

@@ -1,11 +1,16 @@
 //! Guests while libvirt is upgraded, rolled back and killed, on a kernel of its own. Needs root, and `make stage` before.
 //! `NODECTL_E2E_KIND=vm` runs it in QEMU instead of user-mode-linux.
 
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use node_agent::api::Status;
-use node_tests::guests::{Guest, missing, virsh, vsctl};
+use node_tests::dataplane::{Counted, Peer};
+use node_tests::guests::{Card, Guest, missing, virsh, vsctl};
 use node_tests::hypervisor;
 use node_tests::node::{Name, Node};
 use node_tests::nodectl::{self, main_process};
@@ -15,10 +20,15 @@ use node_tests::stage::play;
 use node_tests::story::Story;
 use node_tests::{machined, order, paths};
 
-/// Releases that differ in libvirt's image alone.
+/// Releases that differ in libvirt's image alone; one more has other Open vSwitch daemons, too.
 const RELEASES: u32 = 4;
 
 const BRIDGE: &str = "br-guests";
+
+const GUESTS: [(&str, Ipv4Addr); 2] = [
+    ("one", Ipv4Addr::new(203, 0, 113, 11)),
+    ("two", Ipv4Addr::new(203, 0, 113, 12)),
+];
 
 #[test]
 fn guests_outlive_their_libvirt() {
@@ -39,11 +49,11 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
             Ok(node)
         },
     )?;
-    let rig = story.step("two guests count", |_| Rig::start(&node))?;
+    let rig = story.step("two guests count and answer pings", |_| Rig::start(&node))?;
     rig.through(story, "upgrade to release 2", &["upgrade", &releases[1]])?;
     rig.through(story, "rollback to release 1", &["rollback"])?;
     story.step("libvirtd is killed", |_| rig.kill())?;
-    for (number, release) in releases.iter().enumerate().skip(1) {
+    for (number, release) in releases[..RELEASES as usize].iter().enumerate().skip(1) {
         let title = format!("upgrade to release {}", number + 1);
         rig.through(story, &title, &["upgrade", release])?;
     }
@@ -57,6 +67,11 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
     story.step("a block job stands in the way, and is named", |_| {
         rig.busy_is_refused()
     })?;
+    let told = story.step(
+        "a release with other Open vSwitch daemons, too, comes and goes and comes",
+        |_| rig.whole_set(&releases[RELEASES as usize]),
+    )?;
+    story.show(&told);
     story.step("a guest without a machine would die, and is named", |_| {
         rig.known_bad()
     })?;
@@ -66,7 +81,7 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
     )?;
     story.step(
         "a guest in the cgroup of libvirtd would die with it, and is named",
-        |progress| in_the_cgroup_of_its_daemon(&node, &releases[RELEASES as usize - 1], progress),
+        |progress| in_the_cgroup_of_its_daemon(&node, &releases[RELEASES as usize], progress),
     )
 }
 
@@ -91,13 +106,22 @@ fn publish(publisher: &Publisher, progress: &Progress) -> Result<Vec<String>> {
         text.replace("SHUTDOWN_TIMEOUT=300", "SHUTDOWN_TIMEOUT=3"),
     )?;
     let definition = work.join("releases/compute.toml");
-    (1..=RELEASES)
-        .map(|number| {
-            let number = number.to_string();
-            let images = [("openvswitch", "1"), ("libvirt", &number), ("nova-compute", "1")];
-            publisher.publish(&definition, &number, &images)
-        })
-        .collect()
+    let publish = |number: u32, libvirt: u32| {
+        let libvirt = libvirt.to_string();
+        let images = [("openvswitch", "1"), ("libvirt", &libvirt), ("nova-compute", "1")];
+        publisher.publish(&definition, &number.to_string(), &images)
+    };
+    let mut releases: Vec<String> = (1..=RELEASES)
+        .map(|number| publish(number, number))
+        .collect::<Result<_>>()?;
+    for service in ["ovsdb-server", "ovs-vswitchd"] {
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(work.join(format!("services/{service}.toml")))?;
+        writeln!(file, "\n[container.process.env]\nRELEASE = \"{}\"", RELEASES + 1)?;
+    }
+    releases.push(publish(RELEASES + 1, 1)?);
+    Ok(releases)
 }
 
 /// A node with two guests, and what must not change about them.
@@ -105,13 +129,20 @@ struct Rig<'a> {
     node: &'a Node,
     guests: [Guest<'a>; 2],
     pids: [u32; 2],
+    peer: Peer<'a>,
 }
 
 impl<'a> Rig<'a> {
     fn start(node: &'a Node) -> Result<Self> {
         vsctl(node, &["--may-exist", "add-br", BRIDGE])?;
-        let start = |name| Guest::start(node, name, Some(BRIDGE));
-        let guests = [start("one")?, start("two")?];
+        let start = |(name, address)| {
+            let card = Card {
+                bridge: BRIDGE,
+                address,
+            };
+            Guest::start(node, name, Some(card))
+        };
+        let guests = [start(GUESTS[0])?, start(GUESTS[1])?];
         for guest in &guests {
             let place = guest.cgroup()?;
             ensure!(
@@ -120,27 +151,63 @@ impl<'a> Rig<'a> {
             );
         }
         let pids = [guests[0].pid()?, guests[1].pid()?];
-        Ok(Self { node, guests, pids })
+        let peer = Peer::join(node, BRIDGE, &GUESTS.map(|(_, address)| address))?;
+        Ok(Self {
+            node,
+            guests,
+            pids,
+            peer,
+        })
     }
 
-    /// One move: libvirtd is another one afterwards, and nothing else has changed.
+    /// One move: libvirtd is another one afterwards, nothing else has changed, and no ping was lost.
     fn through(&self, story: &mut Story, title: &str, arguments: &[&str]) -> Result<()> {
-        story.step(title, |progress| {
-            let (libvirtd, virtlogd) = (
-                main_process(self.node, "libvirtd")?,
-                main_process(self.node, "virtlogd")?,
-            );
-            nodectl::telling(self.node, arguments, progress)?.expect(0)?;
-            ensure!(
-                main_process(self.node, "libvirtd")? != libvirtd,
-                "libvirtd is the old one"
-            );
+        let counted = story.step(title, |_| {
+            let virtlogd = main_process(self.node, "virtlogd")?;
+            let counted = self.replaces(&["libvirtd"], arguments)?;
             ensure!(
                 main_process(self.node, "virtlogd")? == virtlogd,
                 "virtlogd was replaced"
             );
-            self.lives()
-        })
+            ensure!(counted.lost() == 0, "pings were lost: {counted:?}");
+            Ok(counted)
+        })?;
+        story.show(&format!("{:?}", counted.guests));
+        Ok(())
+    }
+
+    /// nodectl does it, these services have other processes afterwards, and the guests live.
+    fn replaces(&self, services: &[&str], arguments: &[&str]) -> Result<Counted> {
+        let processes = || {
+            services
+                .iter()
+                .map(|service| main_process(self.node, service))
+                .collect::<Result<Vec<u32>>>()
+        };
+        let before = processes()?;
+        let counted = self.peer.count(&[&["nodectl"], arguments].concat())?;
+        ensure!(counted.status == 0, "nodectl {arguments:?}: {}", counted.said);
+        for (service, (old, new)) in services.iter().zip(before.iter().zip(processes()?)) {
+            ensure!(*old != new, "{service} is the old one");
+        }
+        self.lives()?;
+        Ok(counted)
+    }
+
+    /// Up, back and up again. Where pings are lost the window was too long for this machine, and the peer forgot a guest.
+    fn whole_set(&self, release: &str) -> Result<String> {
+        let all = ["ovsdb-server", "ovs-vswitchd", "libvirtd"];
+        let mut told = String::new();
+        for arguments in [&["upgrade", release][..], &["rollback"], &["upgrade", release]] {
+            let counted = self.replaces(&all, arguments)?;
+            writeln!(
+                told,
+                "{}: {:?}, window {:?} ms",
+                arguments[0], counted.guests, counted.window_ms
+            )?;
+            ensure!(!counted.unexplained_loss(), "pings were lost: {counted:?}");
+        }
+        Ok(told)
     }
 
     /// The same processes, each line of both consoles, and everybody agrees on who runs.
@@ -195,11 +262,18 @@ impl<'a> Rig<'a> {
             pending.is_some_and(|service| service.name == "virtlogd" && service.waits_for.len() == 2),
             "virtlogd is not pending for both"
         );
-        // A module that QEMU has not loaded yet is where it would look for it.
-        let module = format!("/proc/{}/root/usr/lib/x86_64-linux-gnu/qemu", self.pids[0]);
-        let modules = self.node.run(["ls", &module])?;
-        ensure!(modules.contains(".so"), "no modules in {module}: {modules}");
+        self.loads_late("hw-usb-host.so", "device_add usb-host,help")?;
         self.lives()
+    }
+
+    /// QEMU loads a module of the root that it was started from when it is first asked for what is in it.
+    fn loads_late(&self, module: &str, question: &str) -> Result<()> {
+        let maps = format!("/proc/{}/maps", self.pids[0]);
+        let loaded = || Ok::<_, anyhow::Error>(self.node.run(["cat", &maps])?.contains(module));
+        ensure!(!loaded()?, "{module} is loaded already");
+        let said = virsh(self.node, &["qemu-monitor-command", "one", "--hmp", question])?;
+        ensure!(loaded()?, "{module} was not loaded: {said}");
+        Ok(())
     }
 
     /// Into a guest that was started by the libvirtd of another image.

@@ -2,11 +2,12 @@
 //! Needs root, and `make stage` before it. `NODECTL_E2E_KIND=vm` runs it in QEMU instead of user-mode-linux.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use node_agent::api::Status;
-use node_tests::guests::{self, Guest, virsh, vsctl};
+use node_tests::guests::{self, Card, Guest, virsh, vsctl};
 use node_tests::hypervisor::{self, SERVICES};
 use node_tests::node::{Name, Node};
 use node_tests::nodectl::{self, main_process};
@@ -193,7 +194,11 @@ fn limits(node: &Node) -> Result<()> {
 
 /// A guest beats, sees what is plugged into it, and is neither libvirt's child nor in libvirt's cgroup.
 fn guest_lives(node: &Node) -> Result<()> {
-    let guest = Guest::start(node, "g1", Some(BRIDGE))?;
+    let card = Card {
+        bridge: BRIDGE,
+        address: Ipv4Addr::new(203, 0, 113, 11),
+    };
+    let guest = Guest::start(node, "g1", Some(card))?;
     let beat = guest.beat_after(None)?;
     ensure!(beat.disks == 1 && beat.written, "{beat:?}");
     let cgroup = guest.cgroup()?;

@@ -34,7 +34,7 @@ pub struct Figures {
     pub refused: u32,
     /// Longest time to open one, in milliseconds.
     pub slowest_ms: f64,
-    /// How often a peer's address was asked for in vain, so that the kernel of the sender forgot it.
+    /// How often a peer's address was asked for in vain, so that the kernel of the one who sends or answers forgot it.
     pub neighbours_lost: u32,
     /// How the operation ended.
     pub status: i32,
@@ -59,6 +59,11 @@ pub struct Round {
 /// (`ucast_solicit` and `retrans_time_ms` in arp(7)). A question that falls into a longer window may find no flow.
 const NEIGHBOUR_PATIENCE_MS: u64 = 3000;
 
+/// Whether a sender forgot a neighbour in so long a window.
+pub(super) fn forgotten(window_ms: Option<u64>, neighbours_lost: u32) -> bool {
+    window_ms.is_some_and(|window| window > NEIGHBOUR_PATIENCE_MS) && neighbours_lost > 0
+}
+
 impl Round {
     /// Pings without an answer.
     #[must_use]
@@ -70,10 +75,10 @@ impl Round {
     /// in the window.
     #[must_use]
     pub fn unexplained_harm(&self) -> bool {
-        let Some(window_ms) = self.window_ms else {
+        if self.window_ms.is_none() {
             return true;
-        };
-        let forgotten = window_ms > NEIGHBOUR_PATIENCE_MS && self.figures.neighbours_lost > 0;
+        }
+        let forgotten = forgotten(self.window_ms, self.figures.neighbours_lost);
         self.figures.stream_broke || (!forgotten && (self.lost() > 0 || self.figures.refused > 0))
     }
 }

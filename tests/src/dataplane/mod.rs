@@ -9,9 +9,11 @@
 //! each of which the kernel has no flow for.
 
 mod figures;
+mod peer;
 mod releases;
 mod rig;
 
-pub use figures::{Figures, Round, table};
+pub use figures::{Figures, Pings, Round, table};
+pub use peer::{Counted, Peer};
 pub use releases::Releases;
 pub use rig::Rig;

@@ -11,6 +11,7 @@ use crate::nodectl;
 
 const SETUP: &str = include_str!("../../dataplane/setup.sh");
 const ROUND: &str = include_str!("../../dataplane/round.py");
+const PINGS: &str = include_str!("../../dataplane/pings.py");
 const KILLED: &str = include_str!("../../dataplane/killed.sh");
 const PLAIN: &str = include_str!("../../dataplane/plain.sh");
 
@@ -37,6 +38,7 @@ impl<'a> Rig<'a> {
     pub fn set_up(node: &'a Node) -> Result<Self> {
         node.write("/root/setup.sh", SETUP)?;
         node.write("/root/round.py", ROUND)?;
+        node.write("/root/pings.py", PINGS)?;
         node.write("/root/plain.sh", PLAIN)?;
         node.write("/root/killed.sh", KILLED)?;
         node.run(["sh", "/root/setup.sh"]).context("set up bridges")?;
@@ -80,7 +82,7 @@ impl<'a> Rig<'a> {
     /// # Errors
     /// The command does not end with this exit code, or nothing can be counted.
     pub fn round(&self, what: &'static str, command: &[&str], code: i32) -> Result<Round> {
-        let before = self.handovers()?;
+        let before = handovers(self.node)?;
         let output = self
             .node
             .run([&["python3", "/root/round.py"], command].concat())?;
@@ -92,12 +94,10 @@ impl<'a> Rig<'a> {
             figures.status,
             figures.said
         );
-        let after = self.handovers()?;
-        let window_ms = after.get(before.len()..).and_then(|new| new.last().copied());
         Ok(Round {
             what,
             figures,
-            window_ms,
+            window_ms: last_window(&before, &handovers(self.node)?),
         })
     }
 
@@ -108,23 +108,6 @@ impl<'a> Rig<'a> {
     /// As [`Rig::round`].
     pub fn plain_round(&self) -> Result<Round> {
         self.round("systemctl restart, then replay", &["sh", "/root/plain.sh"], 0)
-    }
-
-    /// Windows of all handovers, from the journal of ovs-vswitchd.
-    ///
-    /// # Errors
-    /// The journal cannot be read.
-    fn handovers(&self) -> Result<Vec<u64>> {
-        let unit = "--unit=ovs-vswitchd.service";
-        let journal = self
-            .node
-            .run(["journalctl", "--no-pager", "--output=cat", unit])?;
-        let window = |line: &str| {
-            let (_, rest) = line.split_once("took over the dataplane: ")?;
-            let (_, last) = rest.rsplit_once(", ")?;
-            last.split_whitespace().next()?.parse().ok()
-        };
-        Ok(journal.lines().filter_map(window).collect())
     }
 
     /// Main processes of the daemons.
@@ -141,4 +124,24 @@ impl<'a> Rig<'a> {
         words.extend(command);
         self.node.run(words)
     }
+}
+
+/// Windows of all handovers in milliseconds, from the journal of ovs-vswitchd.
+///
+/// # Errors
+/// The journal cannot be read.
+pub(super) fn handovers(node: &Node) -> Result<Vec<u64>> {
+    let unit = "--unit=ovs-vswitchd.service";
+    let journal = node.run(["journalctl", "--no-pager", "--output=cat", unit])?;
+    let window = |line: &str| {
+        let (_, rest) = line.split_once("took over the dataplane: ")?;
+        let (_, last) = rest.rsplit_once(", ")?;
+        last.split_whitespace().next()?.parse().ok()
+    };
+    Ok(journal.lines().filter_map(window).collect())
+}
+
+/// The last one that came after those `before`.
+pub(super) fn last_window(before: &[u64], after: &[u64]) -> Option<u64> {
+    after.get(before.len()..).and_then(|new| new.last().copied())
 }

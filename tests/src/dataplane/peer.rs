@@ -1,0 +1,102 @@
+//! Somebody in another network name space of a node who pings its guests, all the time and every 10 ms.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use super::figures::{Pings, forgotten};
+use super::rig;
+use crate::guests::vsctl;
+use crate::node::Node;
+
+const PINGS: &str = include_str!("../../dataplane/pings.py");
+const GUESTS: &str = include_str!("../../dataplane/guests.py");
+
+const SPACE: &str = "peer";
+const PORT: &str = "to-peer";
+const ADDRESS: &str = "203.0.113.10/24";
+
+/// Joins a name space to a port that is there.
+const JOIN: &str = r#"set -eu
+ip netns add "$1"
+ip link add "$2" type veth peer name eth0 netns "$1"
+ip link set "$2" up
+ip -n "$1" address add "$3" dev eth0
+ip -n "$1" link set eth0 up"#;
+
+/// The one who pings, and whom.
+#[derive(Debug)]
+pub struct Peer<'a> {
+    node: &'a Node,
+    guests: Vec<Ipv4Addr>,
+}
+
+/// What was counted while something was done.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counted {
+    /// By address.
+    pub guests: BTreeMap<Ipv4Addr, Pings>,
+    /// How often a guest's address was asked for in vain, so that the peer's kernel forgot it.
+    pub neighbours_lost: u32,
+    /// How it ended.
+    pub status: i32,
+    /// What it said.
+    pub said: String,
+    /// Time in which packets of new flows were not handled, in milliseconds, where Open vSwitch was replaced.
+    #[serde(skip)]
+    pub window_ms: Option<u64>,
+}
+
+impl Counted {
+    /// Pings without an answer.
+    #[must_use]
+    pub fn lost(&self) -> u32 {
+        self.guests.values().map(|pings| pings.lost).sum()
+    }
+
+    /// Whether pings were lost, and not because this machine was so slow that the peer forgot a guest in the window.
+    #[must_use]
+    pub fn unexplained_loss(&self) -> bool {
+        self.lost() > 0 && !forgotten(self.window_ms, self.neighbours_lost)
+    }
+}
+
+impl<'a> Peer<'a> {
+    /// Joins the peer to a bridge of Open vSwitch on which these guests are.
+    ///
+    /// # Errors
+    /// It can't be joined, or a guest does not answer.
+    pub fn join(node: &'a Node, bridge: &str, guests: &[Ipv4Addr]) -> Result<Self> {
+        node.write("/root/pings.py", PINGS)?;
+        node.write("/root/guests.py", GUESTS)?;
+        node.run(["sh", "-c", JOIN, "join", SPACE, PORT, ADDRESS])?;
+        vsctl(node, &["add-port", bridge, PORT])?;
+        let peer = Self {
+            node,
+            guests: guests.to_vec(),
+        };
+        let quiet = peer.count(&["true"])?;
+        ensure!(quiet.lost() == 0, "guests do not answer: {quiet:?}");
+        Ok(peer)
+    }
+
+    /// Counts while a command runs.
+    ///
+    /// # Errors
+    /// Nothing can be counted.
+    pub fn count(&self, command: &[&str]) -> Result<Counted> {
+        let before = rig::handovers(self.node)?;
+        let guests: Vec<String> = self.guests.iter().map(ToString::to_string).collect();
+        let guests = guests.join(",");
+        let words = [&["python3", "/root/guests.py", SPACE, &guests], command].concat();
+        let output = self.node.run(words)?;
+        let last = output.lines().last().unwrap_or_default();
+        let mut counted: Counted =
+            serde_json::from_str(last).with_context(|| format!("figures: {output}"))?;
+        counted.window_ms = rig::last_window(&before, &rig::handovers(self.node)?);
+        Ok(counted)
+    }
+}
