@@ -134,9 +134,17 @@ impl Value {
     /// absolute path, so none of the prefixes of systemd.service(5) can be meant.
     ///
     /// # Errors
-    /// A program path that is not absolute, or an argument with a NUL in it.
+    /// A program path that is not absolute or that systemd does not take as one, or an argument with a NUL in it.
     pub fn command(key: &'static str, program: &Path, arguments: &[String]) -> Result<Self, UnitError> {
-        let mut line = quoted(checked_path(key, program)?);
+        let path = checked_path(key, program)?;
+        // config_parse_exec() refuses these, quoted or not, and directories.
+        if path == "/" || path.contains(['"', '\'', '\\']) {
+            return Err(UnitError::Path {
+                key,
+                path: path.to_owned(),
+            });
+        }
+        let mut line = quoted(path);
         for argument in arguments {
             if argument.contains('\0') {
                 return Err(UnitError::Control { key, character: '\0' });
@@ -172,10 +180,11 @@ impl Value {
     /// `NAME:PATH` for `LoadCredential=`.
     ///
     /// # Errors
-    /// A name that is not letters, digits, `.`, `-` and `_`, or a path that is not absolute.
+    /// A name that is not up to 255 letters, digits, `.`, `-` and `_`, or a path that is not absolute.
     pub fn credential(key: &'static str, name: &str, path: &Path) -> Result<Self, UnitError> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
+        let length = 1..=255;
+        if !length.contains(&name.len()) || name.starts_with('.') || !name.chars().all(allowed) {
             return Err(UnitError::Form {
                 key,
                 text: name.to_owned(),

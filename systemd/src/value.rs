@@ -19,12 +19,20 @@ pub struct ValueError {
 pub struct Span(Duration);
 
 impl Span {
-    const WANTED: &'static str = "a time span: whole seconds or a number with ms, s, min or h";
+    const WANTED: &'static str =
+        "a time span up to 136 years: whole seconds or a number with ms, s, min or h";
+
+    /// systemd counts microseconds in 64 bits, and takes the default for what does not fit; sums of a few must fit, too.
+    const LONGEST: Duration = Duration::from_secs(u32::MAX as u64);
 
     /// A span of whole seconds.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
+    }
+
+    fn bounded(time: Duration) -> Option<Self> {
+        (time <= Self::LONGEST).then_some(Self(time))
     }
 
     /// As a standard duration.
@@ -55,7 +63,7 @@ impl FromStr for Span {
             .parse::<u64>()
             .ok()
             .and_then(|number| number.checked_mul(milliseconds))
-            .map(|total| Self(Duration::from_millis(total)))
+            .and_then(|total| Self::bounded(Duration::from_millis(total)))
             .ok_or_else(error)
     }
 }
@@ -80,7 +88,12 @@ impl Serialize for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        number_or_text(deserializer, |number| Ok(Self::from_secs(number)))
+        number_or_text(deserializer, |number| {
+            Self::bounded(Duration::from_secs(number)).ok_or_else(|| ValueError {
+                text: number.to_string(),
+                wanted: Self::WANTED,
+            })
+        })
     }
 }
 

@@ -91,6 +91,11 @@ fn unknown_keys_and_wrong_values_are_refused_by_name() {
         ("restart = \"sometimes\"", "sometimes"),
         ("timeout_start_sec = \"1d\"", "1d"),
         ("timeout_start_sec = -1", "timeout_start_sec"),
+        ("timeout_start_sec = 9223372036854775807", "9223372036854775807"),
+        (
+            "timeout_start_sec = \"18446744073709551615ms\"",
+            "18446744073709551615ms",
+        ),
         ("memory_max = \"lots\"", "lots"),
         ("kill_signal = \"SIGNOPE\"", "SIGNOPE"),
         (
@@ -113,6 +118,10 @@ fn values_that_cannot_stand_in_a_unit_are_refused_by_key() {
         ("aliases = [\"a.socket\"]", "a.socket"),
         ("cpu_weight = 0", "cpu_weight"),
         ("exec_stop_post = [\"logger\"]", "exec_stop_post"),
+        ("exec_stop_post = [\"/\"]", "exec_stop_post"),
+        ("exec_stop_post = [\"/bin/it's\"]", "exec_stop_post"),
+        ("exec_stop_post = ['/bin/a\\b']", "exec_stop_post"),
+        ("exec_stop_post = ['/bin/\"a\"']", "exec_stop_post"),
         (
             "[[conditions]]\nkind = \"path-exists\"\nvalue = \"relative\"",
             "conditions",
