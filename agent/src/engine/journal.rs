@@ -1,5 +1,6 @@
 //! `transaction.json`: the journal of the open transaction.
 
+use node_images::digest::Digest;
 use node_images::durable;
 use node_images::store::Locked;
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::deadline::Deadline;
 use crate::api::{Phase, ReleaseInfo};
 use crate::config::Changes;
+use crate::deployment::{Seq, current, list};
 use crate::error::{AgentError, Kind, Result};
 use crate::machine::{Move, Setback, State};
 use crate::root::Roots;
@@ -74,7 +76,7 @@ impl Transaction {
     /// Reads the journal; `None` if no transaction is open.
     ///
     /// # Errors
-    /// It can't be read, is damaged, or from a newer version.
+    /// It can't be read, is damaged or contradicts itself, or is from a newer version.
     pub fn load(roots: &Roots) -> Result<Option<Transaction>> {
         let path = roots.transaction();
         let bytes = match std::fs::read(&path) {
@@ -89,24 +91,60 @@ impl Transaction {
                 "{} has format {format}, this version knows up to {FORMAT}",
                 path.display()
             ))),
-            Some(_) | None => serde_json::from_value(value)
-                .map(Some)
-                .map_err(|e| damaged().because(e)),
+            Some(_) | None => {
+                let transaction: Transaction =
+                    serde_json::from_value(value).map_err(|e| damaged().because(e))?;
+                transaction.check().map_err(|e| damaged().because(e))?;
+                Ok(Some(transaction))
+            }
         }
     }
 
-    /// Sets aside a journal that says nothing any more; what was wrong with it. One of a newer version stays.
+    /// Sets aside a journal that says nothing any more, or nothing of this node; what was wrong with it. One of a newer
+    /// version stays.
     ///
     /// # Errors
     /// The disk refused it.
     pub(super) fn set_aside_if_damaged(roots: &Roots, _lock: &Locked) -> Result<Option<String>> {
         let problem = match Transaction::load(roots) {
             Err(e) if e.kind() == Kind::Verification => e.chain(),
-            Ok(_) | Err(_) => return Ok(None),
+            Ok(Some(journal)) => match journal.contradiction(current(roots)?, &list(roots)?) {
+                Some(problem) => format!("{} is damaged: {problem}", roots.transaction().display()),
+                None => return Ok(None),
+            },
+            Ok(None) | Err(_) => return Ok(None),
         };
         durable::rename_dir(&roots.transaction(), &roots.damaged_transaction())
             .map_err(|e| AgentError::from_leaf(Kind::Other, "can't set the journal aside", e))?;
         Ok(Some(problem))
+    }
+
+    /// What becomes a name on the disk has to be one, and the phase one that is journalled.
+    fn check(&self) -> Result<()> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if self.id.is_empty() || self.id.len() > 100 || !self.id.chars().all(plain) {
+            return Err(AgentError::other(format!("{:?} names no operation", self.id)));
+        }
+        let digest = &self.release.digest;
+        if digest.parse::<Digest>().is_err() {
+            return Err(AgentError::other(format!("{digest:?} names no release")));
+        }
+        self.state().map(drop)
+    }
+
+    /// Why it can't be about a node that runs `current` and has the deployments `here`. Going by it, the node would end
+    /// on nothing, or on what it was not about to leave.
+    fn contradiction(&self, current: Option<Seq>, here: &[Seq]) -> Option<String> {
+        let Move { from, to, .. } = self.movement;
+        if let Some(from) = from.filter(|from| !here.contains(from)) {
+            return Some(format!("it leads back to deployment {from}, which is not here"));
+        }
+        if from == Some(to) {
+            return Some(format!("it leads from deployment {to} to itself"));
+        }
+        current
+            .filter(|seq| here.contains(seq) && *seq != to && Some(*seq) != from)
+            .map(|seq| format!("it leads to deployment {to}, and the node runs {seq}"))
     }
 
     /// Writes the journal durably.

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use node_agent::api::{OperationResult, Outcome, OutcomeKind, Phase};
+use node_agent::deployment::Seq;
 use node_agent::engine::{EventSink, UpgradeOptions, silent};
+use serde_json::json;
 
 use super::crash::in_probation_of;
 use super::node::Node;
@@ -199,6 +201,39 @@ async fn a_node_that_lost_its_journal_stays_on_what_is_current_and_says_so() {
             OutcomeKind::Done
         );
         is_well(&node, "1").await;
+    }
+}
+
+/// Followed, each of these would leave the node on nothing or on what nobody was about to leave, would remove a
+/// directory elsewhere, or would stay open for ever.
+#[tokio::test]
+async fn a_journal_that_is_of_no_use_here_is_set_aside() {
+    let changes = [
+        ("/movement/from", json!(9)),
+        ("/movement/from", json!(2)),
+        ("/movement/to", json!(6)),
+        ("/id", json!("../../..")),
+        ("/id", json!("/")),
+        ("/id", json!("")),
+        ("/release/digest", json!("sha256:../../x")),
+        ("/phase", json!("idle")),
+        ("/phase", json!("reverting")),
+    ];
+    for (place, value) in changes {
+        let node = in_probation_of("r:2", Node::on_release_1().await).await;
+        let path = node.roots.transaction();
+        let mut journal: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        *journal.pointer_mut(place).unwrap() = value.clone();
+        std::fs::write(&path, journal.to_string()).unwrap();
+        boot(&node).await;
+        assert!(node.roots.damaged_transaction().exists(), "{place} {value}");
+        assert!(!path.exists(), "{place} {value}");
+        is_well(&node, "2").await;
+        assert_eq!(
+            std::fs::read_link(node.roots.current()).unwrap(),
+            node.roots.current_target(Seq(2)),
+            "{place} {value}"
+        );
     }
 }
 
