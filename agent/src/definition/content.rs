@@ -79,6 +79,16 @@ pub enum Scalar {
 }
 
 impl Content {
+    /// Whether every number in here is one in JSON, too, which a release is.
+    pub(super) fn is_finite(&self) -> bool {
+        match self {
+            Content::Scalar(Scalar::Float(number)) => number.is_finite(),
+            Content::Parameter(_) | Content::Fact(_) | Content::Scalar(_) => true,
+            Content::List(list) => list.iter().all(Content::is_finite),
+            Content::Table(table) => table.values().all(Content::is_finite),
+        }
+    }
+
     /// Adds the names of all parameters in here.
     pub(super) fn parameters<'a>(&'a self, names: &mut Vec<&'a str>) {
         match self {

@@ -119,6 +119,9 @@ impl Definition {
                 FileFormat::Ini => check_ini(&file.content).map_err(|reason| wrong(&reason))?,
                 FileFormat::Text | FileFormat::Toml | FileFormat::Json => {}
             }
+            if !file.content.values().all(Content::is_finite) {
+                return Err(wrong("nan and inf can't be in a release"));
+            }
         }
         self.check_secret_files()
     }
@@ -265,6 +268,10 @@ mod tests {
             (
                 "[[files]]\ntarget = \"/x\"\nformat = \"ini\"\n[[secret_files]]\ntarget = \"/x\"\ncontent = {}\n",
                 "given twice",
+            ),
+            (
+                "[[files]]\ntarget = \"/x\"\nformat = \"toml\"\n[files.content.a]\nb = [1, nan]\n",
+                "nan and inf",
             ),
             ("[[state]]\npath = \"conf.db\"\n", "conf.db"),
             ("[handover]\nkind = \"magic\"\n", "magic"),
