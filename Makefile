@@ -71,8 +71,12 @@ e2e: stage ## guests and packets on kernels of their own, and a cloud, through u
 	cargo $(AS_ROOT) test --release --locked -p node-tests --test 'e2e_*' -- --test-threads=1 --nocapture
 
 .PHONY: torture
+torture: export NODECTL_CUTS ?= 50
+torture: export NODECTL_KILLS ?= 400
+torture: export NODECTL_E2E_KIND ?= vm
 torture: stage ## a thousand power cuts and more, hours if wanted; prints what docs/reliability.md has
 	$(SUDO) tests/torture/run.sh
+	cargo $(AS_ROOT) test --release --locked -p node-tests --test node_kills --test node_cuts -- --nocapture
 
 .PHONY: bench
 bench: stage ## side-by-side figures: launch against crun, pull against podman and skopeo

@@ -48,4 +48,5 @@ pub mod story;
 pub mod tale;
 pub mod teardown;
 pub mod tiny;
+pub mod tiny_node;
 pub mod torture;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, ensure};
 use node_agent::api::{Action, HistoryEntry, OperationKind, OperationResult, Plan, Status};
-use serde::Deserialize;
 
 use crate::cloud::{Cloud, Heartbeat};
 use crate::compute;
@@ -283,11 +282,6 @@ pub fn node_rolls_back(
     Ok(())
 }
 
-#[derive(Deserialize)]
-struct History {
-    entries: Vec<HistoryEntry>,
-}
-
 /// `nodectl history` tells all of it.
 ///
 /// # Errors
@@ -296,7 +290,7 @@ pub fn history_tells_all(story: &mut Story, node: &Node) -> Result<()> {
     use OperationKind::{Rollback, Upgrade};
     use OperationResult::{Done, RolledBack};
     let said = story.step("nodectl history tells all of it", |_| {
-        let told: History = nodectl::json(node, &["history"])?;
+        let told = nodectl::history(node)?;
         let version = |entry: &HistoryEntry| {
             entry
                 .release
@@ -304,11 +298,7 @@ pub fn history_tells_all(story: &mut Story, node: &Node) -> Result<()> {
                 .map(|r| r.version.clone())
                 .unwrap_or_default()
         };
-        let told: Vec<_> = told
-            .entries
-            .iter()
-            .map(|e| (e.kind, version(e), e.result))
-            .collect();
+        let told: Vec<_> = told.iter().map(|e| (e.kind, version(e), e.result)).collect();
         let happened = [
             (Upgrade, "1", Done),
             (Upgrade, "2", Done),

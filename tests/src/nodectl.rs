@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use node_agent::api::{HistoryEntry, OperationResult, Status};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::command;
@@ -97,6 +100,62 @@ pub fn in_lab(program: &str, arguments: &[&str]) -> Result<Said> {
 pub fn json<T: DeserializeOwned>(node: &Node, arguments: &[&str]) -> Result<T> {
     let answer = on(node, &[&["--json"], arguments].concat())?.expect(0)?;
     serde_json::from_str(&answer).with_context(|| format!("answer to {}: {answer}", arguments.join(" ")))
+}
+
+/// What runs until a line begins with the first word; it goes on afterwards.
+const UNTIL: &str = "words=$1; shift
+log=$(mktemp)
+\"$@\" >>$log 2>&1 &
+tail --pid=$! --lines=+1 --follow $log | grep --quiet --max-count=1 \"^$words\" || { cat $log >&2; exit 1; }";
+
+/// Has an operation begun, and returns when its progress says a line that begins like this. It goes on.
+///
+/// # Errors
+/// It ends before that, or it takes too long.
+pub fn until(node: &Node, line: &str, arguments: &[&str]) -> Result<()> {
+    let begin = ["timeout", "120", "sh", "-c", UNTIL, "until", line, "nodectl"];
+    node.run(begin.iter().chain(arguments)).map(drop)
+}
+
+/// Waits until nobody works any more, no transaction is open and the node is healthy; its status then.
+///
+/// # Errors
+/// It is not so in time, or the machine is off.
+pub fn settled(node: &Node, patience: Duration) -> Result<Status> {
+    let deadline = Instant::now() + patience;
+    loop {
+        let said = on(node, &["--json", "status"])?;
+        let last = match serde_json::from_str::<Status>(&said.output) {
+            Ok(status) if status.transaction.is_none() && status.healthy => {
+                match history(node)?.pop() {
+                    // What it fetches is no transaction yet.
+                    Some(entry) if entry.result == OperationResult::Open => format!("{entry:?}"),
+                    Some(_) | None => return Ok(status),
+                }
+            }
+            Ok(status) => format!("{status:?}"),
+            Err(_) => format!("{said:?}"),
+        };
+        ensure!(
+            Instant::now() < deadline,
+            "not settled within {patience:?}: {last}"
+        );
+        // Health has no event to wait for.
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// The operations of the node, oldest first.
+///
+/// # Errors
+/// nodectl fails.
+pub fn history(node: &Node) -> Result<Vec<HistoryEntry>> {
+    #[derive(Deserialize)]
+    struct History {
+        entries: Vec<HistoryEntry>,
+    }
+    let history: History = json(node, &["history"])?;
+    Ok(history.entries)
 }
 
 /// Runs a program of a service's image in its container.

@@ -15,6 +15,17 @@ pub fn stage() -> PathBuf {
     )
 }
 
+/// How often or how long, from an environment variable.
+///
+/// # Panics
+/// It is set, and no number.
+pub fn number(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable} is {text:?}, which is no number"))
+    })
+}
+
 /// Begins a test that boots machines, in surroundings of its own: what an earlier run left there is removed. The
 /// staged programs.
 ///

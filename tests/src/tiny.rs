@@ -52,6 +52,8 @@ pub struct Service {
     pub script: String,
     /// More of the service definition, TOML; readiness is `started` if this says nothing about it.
     pub more: String,
+    /// When systemd starts it again by itself.
+    pub restart: &'static str,
 }
 
 /// A release to be made.
@@ -75,6 +77,16 @@ impl Service {
             image: image.name.clone(),
             script: script.to_owned(),
             more: String::new(),
+            restart: "no",
+        }
+    }
+
+    /// One that systemd starts again when it was killed or has failed.
+    #[must_use]
+    pub fn restarting(self) -> Self {
+        Self {
+            restart: "on-failure",
+            ..self
         }
     }
 
@@ -89,17 +101,18 @@ impl Service {
     fn definition(&self) -> String {
         // A JSON string of ASCII text is a TOML string as well.
         let script = Value::from(self.script.as_str());
-        let readiness = if self.more.contains("[readiness]") {
-            ""
+        // What is never ready is waited for in vain; everything else starts, on a busy machine as well.
+        let (readiness, patience) = if self.more.contains("[readiness]") {
+            ("", 5)
         } else {
-            "[readiness]\nkind = \"started\"\n"
+            ("[readiness]\nkind = \"started\"\n", 60)
         };
         format!(
             "format = 1\nname = \"{}\"\ndescription = \"a script\"\nimage = \"{}\"\n\n\
              [container]\nshare = [\"network\", \"pid\"]\n\n\
              [container.process]\nargs = [\"/bin/busybox\", \"sh\", \"-c\", {script}]\n\n\
-             [unit]\nrestart = \"no\"\ntimeout_start_sec = 5\ntimeout_stop_sec = 5\n\n{readiness}\n{}",
-            self.name, self.image, self.more
+             [unit]\nrestart = \"{}\"\ntimeout_start_sec = {patience}\ntimeout_stop_sec = 5\n\n{readiness}\n{}",
+            self.name, self.image, self.restart, self.more
         )
     }
 }

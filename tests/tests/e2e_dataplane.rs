@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use node_tests::dataplane::{Releases, Rig, Round, table};
 use node_tests::node::{Name, Node, Setup};
 use node_tests::publish::{Publisher, trust_policy};
-use node_tests::stage::play;
+use node_tests::stage::{number, play};
 use node_tests::story::Story;
 use node_tests::{hypervisor, nodectl, registry};
 
@@ -19,7 +19,7 @@ fn packets_flow_while_open_vswitch_is_replaced() {
 }
 
 fn tell(story: &mut Story, stage: &Path) -> Result<()> {
-    let rounds = rounds()?;
+    let rounds = number("NODECTL_ROUNDS", 1);
     let publisher = Publisher::new(stage)?;
     let releases = story.step("releases of Open vSwitch are published", |progress| {
         registry::up()?;
@@ -128,11 +128,4 @@ fn configure(node: &Node, publisher: &Publisher) -> Result<()> {
 fn tell_round(story: &Story, told: &mut Vec<Round>, round: Round) {
     story.show(&format!("{round:?}"));
     told.push(round);
-}
-
-fn rounds() -> Result<u32> {
-    match std::env::var("NODECTL_ROUNDS") {
-        Ok(text) => text.parse().with_context(|| format!("NODECTL_ROUNDS={text}")),
-        Err(_) => Ok(1),
-    }
 }

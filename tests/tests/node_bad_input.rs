@@ -7,17 +7,17 @@ use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use node_tests::node::{Name, Node, Setup};
+use node_tests::node::{Kind, Node};
 use node_tests::nodectl::{self, Said};
 use node_tests::stage::begin;
 use node_tests::story::Story;
 use node_tests::tiny::{self, Forge, Image, Release, Service, reference};
-use node_tests::{registry, teardown};
+use node_tests::{registry, teardown, tiny_node};
 use serde_json::Value;
 
 const STATE: &str = "/var/lib/nodectl";
@@ -122,23 +122,7 @@ struct Seen {
 impl World {
     fn make(stage: &Path) -> Result<Self> {
         let forge = Forge::open(stage)?;
-        registry::up()?;
-        let policy = format!(
-            "[[repository]]\nname = \"{0}/{1}\"\nkeys = [\"key.pub\"]\n\n\
-             [[repository]]\nname = \"file:/root\"\nidentity = \"{0}/{1}\"\nkeys = [\"key.pub\"]\n",
-            registry::from_nodes(),
-            tiny::REPOSITORY
-        );
-        let configuration = format!(
-            "[registries]\ninsecure_http = [\"{}\"]\nretries = 2\n\n[probation]\nwindow_sec = 1\n",
-            registry::from_nodes()
-        );
-        let setup = Setup::node()?
-            .install(stage)
-            .file("etc/nodectl/node.toml", configuration)
-            .file("etc/nodectl/trust/policy.toml", policy)
-            .file("etc/nodectl/trust/key.pub", forge.public("key")?);
-        let node = Node::up(&Name::parse("n1")?, &setup)?;
+        let node = tiny_node::boot("n1", Kind::Box, stage, &forge, "[probation]\nwindow_sec = 1\n")?;
         let base = forge.image("base", &[])?;
         let world = Self { node, forge, base };
         for version in ["1", "2"] {
@@ -237,20 +221,7 @@ impl World {
 
     /// Waits until noded has finished what it is doing.
     fn settle(&self) -> Result<()> {
-        let deadline = Instant::now() + SETTLE;
-        loop {
-            let status = self.nodectl(&["--json", "status"])?;
-            let last = match serde_json::from_str::<Value>(&status.output) {
-                Ok(status) if status["transaction"].is_null() && status["healthy"] == Value::Bool(true) => {
-                    return Ok(());
-                }
-                Ok(status) => status.to_string(),
-                Err(_) => format!("{status:?}"),
-            };
-            ensure!(Instant::now() < deadline, "not settled: {last}");
-            // Health has no event to wait for.
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        nodectl::settled(&self.node, SETTLE).map(drop)
     }
 
     /// Begins an upgrade and does something at the first event that fits; returns what the upgrade said.

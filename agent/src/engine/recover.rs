@@ -207,22 +207,27 @@ impl Engine {
         })
     }
 
-    /// The history's entry of a transaction, also where the history was lost.
+    /// The history's entry of a transaction, also where the history was lost. What was put on record at the beginning
+    /// does not say where it goes yet.
     fn entry_of(&self, journal: &Transaction) -> Result<HistoryEntry> {
         let known = history::read(&self.roots)?
             .into_iter()
             .find(|e| e.id == journal.id);
-        Ok(known.unwrap_or_else(|| HistoryEntry {
+        let entry = known.unwrap_or_else(|| HistoryEntry {
             id: journal.id.clone(),
             kind: journal.movement.kind,
             from: journal.movement.from,
-            to: Some(journal.movement.to),
+            to: None,
             release: Some(journal.release.clone()),
             started: journal.started,
             ended: None,
             result: OperationResult::Open,
             reason: None,
             journal: Vec::new(),
-        }))
+        });
+        Ok(HistoryEntry {
+            to: Some(journal.movement.to),
+            ..entry
+        })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use node_agent::api::OutcomeKind;
+use node_agent::api::{OperationResult, OutcomeKind};
 use node_agent::engine::{EventSink, UpgradeOptions, silent};
 
 use super::node::{EXITS, Node};
@@ -59,6 +59,12 @@ async fn settles(reference: &'static str, allowed: &[&str], reboot: bool) {
         assert!(
             !node.roots.transaction().exists(),
             "killed at event {at}: still open"
+        );
+        let status = node.engine().status().await.unwrap();
+        let told = node.engine().history(1).unwrap().remove(0);
+        assert!(
+            told.result != OperationResult::Done || told.to == status.deployment,
+            "killed at event {at}: {told:?}"
         );
         let next = node.upgrade("r:2").await.unwrap();
         assert!(
