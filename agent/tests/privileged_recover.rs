@@ -62,7 +62,8 @@ fn boot(tries_left: u32) -> (Booted, tempfile::TempDir) {
     deploy(root, 1, &[("both", "aa"), ("only-old", "bb")]);
     deploy(root, 2, &[("both", "dd"), ("only-new", "ee")]);
     symlink("deployments/2", root.join("var/lib/nodectl/current")).unwrap();
-    let release = json!({"reference": "r", "digest": "sha256:ab", "name": "n", "version": "2"});
+    let digest = format!("sha256:{}", "ab".repeat(32));
+    let release = json!({"reference": "r", "digest": digest, "name": "n", "version": "2"});
     let journal = json!({
         "format": 1, "id": "1", "phase": "probation", "setback": null, "release": release,
         "movement": {"kind": "upgrade", "from": 1, "to": 2, "tries_left": tries_left},

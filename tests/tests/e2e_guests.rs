@@ -129,6 +129,8 @@ struct Rig<'a> {
     node: &'a Node,
     guests: [Guest<'a>; 2],
     pids: [u32; 2],
+    /// Owners and modes of what libvirt finds them again by.
+    state: String,
     peer: Peer<'a>,
 }
 
@@ -151,11 +153,16 @@ impl<'a> Rig<'a> {
             );
         }
         let pids = [guests[0].pid()?, guests[1].pid()?];
+        let state = state(node)?;
+        for part in ["/one.xml", "/two.xml", "monitor.sock", "master-key.aes"] {
+            ensure!(state.contains(part), "no {part} in {state}");
+        }
         let peer = Peer::join(node, BRIDGE, &GUESTS.map(|(_, address)| address))?;
         Ok(Self {
             node,
             guests,
             pids,
+            state,
             peer,
         })
     }
@@ -222,6 +229,8 @@ impl<'a> Rig<'a> {
                 "the console of process {pid} lost the beats {lost:?}"
             );
         }
+        let state = state(self.node)?;
+        ensure!(state == self.state, "was {}and is {state}", self.state);
         let listed = virsh(self.node, &["list", "--name", "--state-running"])?;
         let mut listed: Vec<&str> = listed.split_whitespace().collect();
         listed.sort_unstable();
@@ -322,6 +331,13 @@ impl<'a> Rig<'a> {
         ends(self.node, pid).context("the guest lives: the gate refuses what does no harm")?;
         self.lives()
     }
+}
+
+/// Status files, monitor sockets and keys of both guests, with owners and modes.
+fn state(node: &Node) -> Result<String> {
+    const LIST: &str = "cd /; for guest in one two; do \
+        stat -c '%n %u:%g %a' run/libvirt/qemu/$guest.* var/lib/libvirt/qemu/domain-*-$guest/*; done";
+    node.run(["sh", "-ec", LIST])
 }
 
 /// A rollback is refused, names the guest, and touches neither it nor libvirtd.
