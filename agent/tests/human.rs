@@ -25,6 +25,11 @@ fn plan() -> api::Plan {
     ovs.disruption = Disruption::DataplaneAware;
     ovs.reason = "image, files/ovs.conf and the unit".into();
     api::Plan {
+        guests: vec![api::PlannedGuest {
+            name: "web-1".into(),
+            machine: Some("pc-q35-7.2".into()),
+            qemu: Some("1:7.2+dfsg-7".into()),
+        }],
         refused: vec!["QEMU there does not offer machine type pc-8".into()],
         release: common::release(),
         from: Some(Seq(1)),

@@ -38,6 +38,11 @@ fn valid(name: &str, document: impl serde::Serialize) {
 
 fn plan() -> api::Plan {
     api::Plan {
+        guests: vec![api::PlannedGuest {
+            name: "web-1".into(),
+            machine: Some("pc-q35-7.2".into()),
+            qemu: Some("1:7.2+dfsg-7".into()),
+        }],
         refused: vec!["nova would refuse it".into()],
         release: release(),
         from: Some(Seq(1)),

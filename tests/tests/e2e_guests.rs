@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use node_agent::api::Status;
+use node_agent::api::{Plan, Status};
 use node_tests::dataplane::{Counted, Peer};
 use node_tests::guests::{Card, Guest, missing, virsh, vsctl};
 use node_tests::hypervisor;
@@ -203,6 +203,16 @@ impl<'a> Rig<'a> {
 
     /// Up, back and up again. Where pings are lost the window was too long for this machine, and the peer forgot a guest.
     fn whole_set(&self, release: &str) -> Result<String> {
+        let plan: Plan = nodectl::json(self.node, &["plan", release])?;
+        ensure!(
+            plan.guests.len() == 2
+                && plan
+                    .guests
+                    .iter()
+                    .all(|guest| guest.machine.is_some() && guest.qemu.is_some()),
+            "the plan does not know its guests: {:?}",
+            plan.guests
+        );
         let all = ["ovsdb-server", "ovs-vswitchd", "libvirtd"];
         let mut told = String::new();
         for arguments in [&["upgrade", release][..], &["rollback"], &["upgrade", release]] {

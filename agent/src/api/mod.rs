@@ -15,7 +15,9 @@ pub use maintenance::{
     CheckResult, DeploymentEntry, DoctorCheck, DoctorReport, FsckFinding, FsckReport, GcReport,
 };
 pub use outcome::{Outcome, OutcomeKind, ServiceFailure};
-pub use plan::{Action, Disruption, Plan, PlannedGate, PlannedService, ReleaseInfo, SignedBy, WayBack};
+pub use plan::{
+    Action, Disruption, Plan, PlannedGate, PlannedGuest, PlannedService, ReleaseInfo, SignedBy, WayBack,
+};
 pub use status::{
     CheckStatus, ImageInUse, ServiceState, ServiceStatus, Status, TransactionStatus, TrustStatus,
 };

@@ -116,6 +116,17 @@ pub struct PlannedGate {
     pub when: Vec<String>,
 }
 
+/// One guest that runs, whatever is done below it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PlannedGuest {
+    /// Its name, as libvirt gave it to QEMU.
+    pub name: String,
+    /// Its machine type; absent if QEMU's command line does not have it.
+    pub machine: Option<String>,
+    /// Version of the QEMU that it runs in, as the image says that it was started from; absent if none does.
+    pub qemu: Option<String>,
+}
+
 /// Whether the node can return to what it runs now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct WayBack {
@@ -146,6 +157,9 @@ pub struct Plan {
     pub gates: Vec<PlannedGate>,
     /// Length of the probation in seconds.
     pub probation_sec: u32,
+    /// The guests that run.
+    #[serde(default)]
+    pub guests: Vec<PlannedGuest>,
     /// Why it would be refused without `--force`: guests or nova would be worse off. Empty if nothing stands
     /// against it.
     #[serde(default)]

@@ -6,7 +6,9 @@ use super::report::Reporter;
 use crate::definition::CellProgram;
 use crate::deployment::Deployment;
 use crate::error::{AgentError, Result};
-use crate::wayback::{Cell, CellView, Judgement, LabelError, Move, NOVA_COMPUTE, Offer, afterwards, judge};
+use crate::wayback::{
+    Cell, CellView, Guest, Judgement, LabelError, Move, NOVA_COMPUTE, Offer, afterwards, emulator, judge,
+};
 
 /// What is to be said about a move before it is made.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,6 +17,8 @@ pub(super) struct Prospect {
     pub there: Judgement,
     /// The way back after it.
     pub back: Judgement,
+    /// Who runs now.
+    pub guests: Vec<Guest>,
 }
 
 impl Engine {
@@ -49,13 +53,43 @@ impl Engine {
             return Ok(Prospect::default());
         };
         let from = offer_of(present);
-        let guests = self.ports.host.machines()?;
+        let guests = self.running_guests()?;
         let cell = self.cell(present, &from, to).await?;
         let moving = Move { from: &from, to };
+        let mut there = judge(moving, &guests, &cell);
+        there.notes.extend(emulator::kept(moving, &guests));
         Ok(Prospect {
-            there: judge(moving, &guests, &cell),
+            there,
             back: afterwards(moving, &guests, &cell),
+            guests,
         })
+    }
+
+    /// The guests that run, with the version of QEMU that the image says from which each was started.
+    fn running_guests(&self) -> Result<Vec<Guest>> {
+        let mut guests = self.ports.host.machines()?;
+        if guests.is_empty() {
+            return Ok(guests);
+        }
+        for (image, holders) in self.ports.images.in_use()? {
+            let mut of_it = guests
+                .iter_mut()
+                .filter(|guest| holders.contains(&guest.pid))
+                .peekable();
+            if of_it.peek().is_none() {
+                continue;
+            }
+            // A record that can't be read is fsck's to tell; here nothing is known then.
+            let Ok(Some(facts)) = self.ports.images.facts(&image) else {
+                continue;
+            };
+            let config = facts.config.config().as_ref();
+            let version = emulator::version_in(config.and_then(|config| config.labels().as_ref()));
+            for guest in of_it {
+                guest.qemu.clone_from(&version);
+            }
+        }
+        Ok(guests)
     }
 
     /// The cell, where nova's version changes; through the nova-compute that runs.

@@ -7,12 +7,13 @@ use super::activate::disruptions;
 use super::consider::Considered;
 use super::judged::Prospect;
 use super::observe::names;
-use crate::api::{Action, Plan, PlannedGate, PlannedService, WayBack};
+use crate::api::{Action, Plan, PlannedGate, PlannedGuest, PlannedService, WayBack};
 use crate::definition::When;
 use crate::deployment::next_seq;
 use crate::error::Result;
 use crate::history;
 use crate::plan::{self, Wanted};
+use crate::wayback::Guest;
 
 impl Engine {
     /// What the move would do. Exact for every service whose image is in the store; the others
@@ -114,7 +115,7 @@ impl Engine {
             warnings.push(e.chain());
         }
         let damage = self.way_back(considered.present.as_ref())?;
-        let Prospect { there, back } = self.prospect(considered).await?;
+        let Prospect { there, back, guests } = self.prospect(considered).await?;
         warnings.extend(there.notes);
         let used = history::read(&self.roots)?.into_iter().filter_map(|e| e.to);
         Ok(Plan {
@@ -127,6 +128,7 @@ impl Engine {
             gates: planned_gates(considered, &services),
             services,
             probation_sec: considered.probation().window_sec,
+            guests: guests.into_iter().map(planned_guest).collect(),
             refused: there.closed,
             way_back: WayBack {
                 open: damage.is_empty() && back.is_open() && considered.present.is_some(),
@@ -134,6 +136,14 @@ impl Engine {
             },
             warnings,
         })
+    }
+}
+
+fn planned_guest(guest: Guest) -> PlannedGuest {
+    PlannedGuest {
+        name: guest.name,
+        machine: guest.machine,
+        qemu: guest.qemu,
     }
 }
 

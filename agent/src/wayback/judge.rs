@@ -156,6 +156,7 @@ mod tests {
     fn offer(machines: &[&str], nova: u32, schema: Option<&str>) -> Offer {
         Offer {
             machines: Some(machines.iter().map(|m| (*m).to_owned()).collect()),
+            qemu: None,
             nova: Some(nova),
             nova_oldest: Some(nova.saturating_sub(3)),
             schema: schema.and_then(|s| s.parse().ok()),
@@ -167,6 +168,7 @@ mod tests {
         Guest {
             name: name.into(),
             machine: machine.map(str::to_owned),
+            ..Guest::default()
         }
     }
 

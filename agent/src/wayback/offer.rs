@@ -8,6 +8,7 @@ use node_images::build::facts::{
     NOVA_OLDEST_VERSION, NOVA_SERVICE_VERSION, OVS_SCHEMA_VERSION, QEMU_MACHINES,
 };
 
+use super::emulator;
 use crate::release::ReleaseDocument;
 
 /// The service whose image starts the guests.
@@ -22,6 +23,8 @@ pub const OVSDB_SERVER: &str = "ovsdb-server";
 pub struct Offer {
     /// Machine types of its QEMU.
     pub machines: Option<BTreeSet<String>>,
+    /// Version of its QEMU.
+    pub qemu: Option<String>,
     /// `SERVICE_VERSION` of its nova-compute.
     pub nova: Option<u32>,
     /// The oldest service version that its nova-compute starts beside.
@@ -90,6 +93,7 @@ impl Offer {
             match service {
                 LIBVIRTD => {
                     offer.machines = labels.read(QEMU_MACHINES, "a list of names", machines)?;
+                    offer.qemu = emulator::version(labels.all);
                     offer.note_silence(&labels, QEMU_MACHINES);
                 }
                 NOVA_COMPUTE => {

@@ -80,6 +80,7 @@ async fn a_rollback_that_would_lose_guests_or_a_database_needs_force() {
         node.world.script().machines = vec![Guest {
             name: "web".into(),
             machine: Some("pc-8".into()),
+            ..Guest::default()
         }];
         let error = node.engine().rollback(None, false, silent()).await.unwrap_err();
         assert_eq!(error.exit_code() as u8, 75, "{error}");
@@ -96,6 +97,42 @@ async fn a_cell_that_cannot_be_asked_stops_nobody() {
     node.world.script().answers.clear();
     let outcome = node.engine().rollback(None, false, silent()).await.unwrap();
     assert_eq!(outcome.kind, OutcomeKind::Done);
+}
+
+#[tokio::test]
+async fn a_plan_names_the_qemu_of_each_guest_and_who_keeps_another() {
+    const PACKAGE: &str = "org.nodectl.package.qemu-system-x86";
+    let node = moved(labelled("2", "64", "pc-7", "8.3.1"), 64, 64).await;
+    let mut next = labelled("3", "64", "pc-7", "8.3.1");
+    let libvirt = next.images.get_mut("libvirtd").unwrap();
+    libvirt.labels.insert(PACKAGE.into(), "8.2".into());
+    node.world.publish("r:3", next);
+    let guest = |name: &str, pid| Guest {
+        name: name.into(),
+        machine: Some("pc-7".into()),
+        pid,
+        qemu: None,
+    };
+    {
+        let mut script = node.world.script();
+        script.machines = vec![guest("foreign", 8), guest("web", 7)];
+        let image = *script.store.first().unwrap();
+        script.holders = [(image, [7].into())].into();
+        script.labels.insert(image, (PACKAGE.into(), "7.2".into()));
+    }
+    let plan = node.engine().plan(Some("r:3")).await.unwrap();
+    let seen: Vec<_> = plan
+        .guests
+        .iter()
+        .map(|g| (g.name.as_str(), g.qemu.as_deref()))
+        .collect();
+    assert_eq!(seen, [("foreign", None), ("web", Some("7.2"))]);
+    assert!(
+        plan.warnings
+            .iter()
+            .any(|w| w.contains("QEMU 7.2") && w.ends_with(": web")),
+        "{plan:?}"
+    );
 }
 
 #[tokio::test]
@@ -122,6 +159,7 @@ async fn a_plan_says_what_would_be_refused_and_whether_the_way_back_stays_open()
     node.world.script().machines = vec![Guest {
         name: "old".into(),
         machine: Some("pc-7".into()),
+        ..Guest::default()
     }];
     let plan = node.engine().plan(Some("r:4")).await.unwrap();
     assert!(

@@ -22,6 +22,7 @@ use node_agent::wayback::Guest;
 use node_images::digest::Digest;
 use node_images::store::{Content, Holders, Locked};
 use node_runtime::launch::Running;
+use serde_json::json;
 
 /// A unit as the played systemd has it.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +64,8 @@ pub struct Script {
     pub whose: Option<Scope>,
     /// Images that processes have mounted.
     pub holders: Holders,
+    /// A label of an image's configuration.
+    pub labels: BTreeMap<Digest, (String, String)>,
     /// Of what the content was read, check by check.
     pub read: Vec<Content>,
     /// What a check finds that reads all content.
@@ -505,10 +508,14 @@ impl Images for World {
         if !self.script().store.contains(manifest) {
             return Ok(None);
         }
-        let config = r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#;
+        let labels: BTreeMap<_, _> = self.script().labels.get(manifest).cloned().into_iter().collect();
+        let config = json!({
+            "architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []},
+            "config": {"Labels": labels},
+        });
         Ok(Some(ImageFacts {
             manifest: *manifest,
-            config: serde_json::from_str(config).unwrap(),
+            config: serde_json::from_value(config).unwrap(),
             tree: self.tree(manifest),
             passwd: "root:x:0:0:root:/root:/bin/sh\n".into(),
             group: "root:x:0:\n".into(),

@@ -1,8 +1,10 @@
 //! A plan: what will be fetched, what will be restarted and why, and whether the way back stays open.
 
+use std::collections::BTreeMap;
+
 use super::Human;
 use super::figures::{bytes, release};
-use crate::api::{Action, Disruption, Plan, PlannedService, WayBack};
+use crate::api::{Action, Disruption, Plan, PlannedGuest, PlannedService, WayBack};
 use crate::output::{Page, Terminal};
 
 impl Human for Plan {
@@ -25,6 +27,7 @@ impl Human for Plan {
             page.gap();
             services(page, &self.services);
             gates(page, self);
+            guests(page, &self.guests);
             refused(page, &self.refused);
             way_back(page, &self.way_back);
         }
@@ -89,6 +92,24 @@ fn gates(page: &mut Page, plan: &Plan) {
         .iter()
         .map(|gate| vec![gate.service.clone(), gate.gate.clone(), gate.when.join(", ")]);
     page.table(&["service", "gate", "when"], rows);
+}
+
+/// One line for all that are alike: a node may have hundreds.
+fn guests(page: &mut Page, guests: &[PlannedGuest]) {
+    if guests.is_empty() {
+        return;
+    }
+    page.gap();
+    let said = |fact: &Option<String>| fact.clone().unwrap_or_else(|| "not known".to_owned());
+    let mut alike: BTreeMap<(String, String), Vec<&str>> = BTreeMap::new();
+    for guest in guests {
+        let facts = (said(&guest.qemu), said(&guest.machine));
+        alike.entry(facts).or_default().push(&guest.name);
+    }
+    let rows = alike
+        .into_iter()
+        .map(|((qemu, machine), names)| vec![names.join(", "), machine, qemu]);
+    page.table(&["guests", "machine type", "qemu"], rows);
 }
 
 fn refused(page: &mut Page, reasons: &[String]) {
