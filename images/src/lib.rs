@@ -13,4 +13,5 @@ pub mod reference;
 pub mod registry;
 pub mod source;
 pub mod store;
+mod sys;
 pub mod verify;

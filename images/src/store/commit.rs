@@ -1,7 +1,7 @@
 //! The commit of a pull, in the one order that a power cut cannot spoil.
 //!
-//! Everything is written under the transaction's directory; one syncfs makes it durable; only then do
-//! objects, layers and trees get their names, each kind after the one it depends on is durable; the image
+//! Everything is written under the transaction's directory, and objects are sealed there; one syncfs makes it durable;
+//! only then do objects, layers and trees get their names, each kind after the one it depends on is durable; the image
 //! records come last. So what has a name is whole, and an interruption leaves garbage in tmp and nothing else.
 
 use std::collections::BTreeSet;
@@ -40,6 +40,7 @@ impl Ingest {
             let txn = self.txn.clone();
             return Err(StoreError::Poisoned { txn });
         }
+        self.seal_objects()?;
         durable::sync_filesystem(&self.dir)?;
         Ok(CommitReport {
             objects: self.name_objects()?,
@@ -47,6 +48,13 @@ impl Ingest {
             trees: self.name_trees()?,
             images: self.write_records()?,
         })
+    }
+
+    fn seal_objects(&self) -> Result<(), StoreError> {
+        let layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
+        let objects = layers.values().flat_map(|index| index.objects());
+        let new: BTreeSet<_> = objects.filter_map(|(id, _)| self.writer.pending(&id)).collect();
+        self.sealing.seal_all(&new.into_iter().collect::<Vec<_>>())
     }
 
     /// Only objects of layers that were verified to the end get names.

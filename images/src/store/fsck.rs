@@ -1,7 +1,6 @@
 //! Checking the store: every object against its name, every tree against its layers.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +8,9 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::finding::{Fault, Finding};
 use super::object::ObjectId;
+use super::seal::is_sealed;
 use super::{ImageRecord, Store, documents, metadata, treecheck};
 use crate::digest::{Digest, Hasher};
 use crate::error::StoreError;
@@ -58,114 +59,10 @@ pub struct FsckReport {
     pub objects: u64,
     /// Bytes hashed.
     pub bytes: u64,
+    /// Objects that are sealed; `None` where the file system has no fs-verity.
+    pub sealed: Option<u64>,
     /// What is wrong; empty if nothing is.
     pub findings: Vec<Finding>,
-}
-
-/// One thing that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Finding {
-    /// An image's record cannot be used. Its tree was not checked.
-    Record {
-        /// The image.
-        image: Digest,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A layer's index is missing or cannot be used. Trees of its images were not checked.
-    Layer {
-        /// The layer.
-        diff_id: Digest,
-        /// The images that need it.
-        images: BTreeSet<Digest>,
-        /// What is wrong.
-        problem: String,
-    },
-    /// An object is missing or is not what its name says.
-    Object {
-        /// The object.
-        object: ObjectId,
-        /// What is wrong.
-        problem: Fault,
-        /// The layers that contain it; none if nothing needs it.
-        layers: BTreeSet<Digest>,
-        /// The files that show it, by image.
-        files: BTreeMap<Digest, Vec<EntryPath>>,
-    },
-    /// An entry of a tree is not what the layers say.
-    Tree {
-        /// The image.
-        image: Digest,
-        /// The entry; the root if the whole tree is missing.
-        path: EntryPath,
-        /// What is wrong.
-        problem: Fault,
-    },
-}
-
-/// What can be wrong with a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Fault {
-    /// It is not there.
-    Missing,
-    /// It should not be there.
-    Extra,
-    /// It is another kind of file.
-    Kind,
-    /// Its size is wrong.
-    Size,
-    /// Its content or attributes are wrong.
-    Content,
-    /// Its owner, mode, time or extended attributes are wrong.
-    Attributes,
-    /// The symbolic link points elsewhere.
-    Target,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Missing => "missing",
-            Self::Extra => "should not be there",
-            Self::Kind => "of the wrong kind",
-            Self::Size => "of the wrong size",
-            Self::Content => "damaged",
-            Self::Attributes => "has the wrong owner, mode, time or attributes",
-            Self::Target => "points elsewhere",
-        })
-    }
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Record { image, problem } => write!(f, "image {image}: record: {problem}"),
-            Self::Layer {
-                diff_id,
-                images,
-                problem,
-            } => {
-                write!(f, "layer {diff_id}: {problem} ({} images need it)", images.len())
-            }
-            Self::Object {
-                object,
-                problem,
-                files,
-                ..
-            } => {
-                write!(f, "object {object}: {problem}")?;
-                for (image, paths) in files {
-                    for path in paths {
-                        write!(f, "\n  image {image}: /{path}")?;
-                    }
-                }
-                Ok(())
-            }
-            Self::Tree { image, path, problem } => write!(f, "image {image}: /{path}: {problem}"),
-        }
-    }
 }
 
 /// The readable part of the store, loaded once for a check.
@@ -181,7 +78,10 @@ impl Store {
     /// # Errors
     /// The check itself could not be made; what is wrong with the store is in the report.
     pub fn fsck(&self, options: FsckOptions) -> Result<FsckReport, StoreError> {
-        let mut report = FsckReport::default();
+        let mut report = FsckReport {
+            sealed: self.seals().then_some(0),
+            ..FsckReport::default()
+        };
         let loaded = self.load(&mut report)?;
         self.check_objects(&loaded, options, &mut report)?;
         for (image, record) in &loaded.records {
@@ -248,8 +148,8 @@ impl Store {
             let Some(id) = id else { return Ok(()) };
             report.objects += 1;
             let size = unseen.remove(&id);
-            let checked = check_object(path, &id, size, options.content.includes(&id), &mut report.bytes);
-            if let Some(fault) = checked.map_err(StoreError::io("read", path))? {
+            let checked = check_object(path, &id, size, options.content.includes(&id), report);
+            if let Some(fault) = checked.or_else(refused).map_err(StoreError::io("read", path))? {
                 faults.push((id, fault));
             }
             Ok(())
@@ -307,7 +207,7 @@ fn check_object(
     id: &ObjectId,
     size: Option<u64>,
     content: bool,
-    bytes: &mut u64,
+    report: &mut FsckReport,
 ) -> io::Result<Option<Fault>> {
     let found = path.symlink_metadata()?;
     if !found.is_file() {
@@ -316,11 +216,23 @@ fn check_object(
     if size.is_some_and(|size| size != found.size()) {
         return Ok(Some(Fault::Size));
     }
+    if let Some(sealed) = &mut report.sealed {
+        *sealed += u64::from(is_sealed(&File::open(path)?));
+    }
     if !content {
         return Ok(None);
     }
-    *bytes += found.size();
+    report.bytes += found.size();
     Ok((identify(path)? != *id).then_some(Fault::Content))
+}
+
+/// A file that the kernel refuses to read is damaged; that is no failure of the check. EIO comes from the disk and from
+/// fs-verity, the others from file systems and from fs-verity where their own records of a file are damaged.
+pub(super) fn refused(error: io::Error) -> io::Result<Option<Fault>> {
+    match error.raw_os_error() {
+        Some(libc::EIO | libc::EBADMSG | libc::EUCLEAN) => Ok(Some(Fault::Unreadable)),
+        _ => Err(error),
+    }
 }
 
 /// The identity that a regular file has by its content and attributes.
@@ -354,6 +266,17 @@ fn chain(error: &StoreError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cannot_be_read_for_its_bytes_is_a_finding_and_anything_else_a_failure() {
+        for damaged in [libc::EIO, libc::EBADMSG, libc::EUCLEAN] {
+            let error = io::Error::from_raw_os_error(damaged);
+            assert_eq!(refused(error).unwrap(), Some(Fault::Unreadable));
+        }
+        for failed in [libc::EACCES, libc::EMFILE, libc::ENOMEM] {
+            assert!(refused(io::Error::from_raw_os_error(failed)).is_err());
+        }
+    }
 
     #[test]
     fn a_walk_over_the_shards_reads_everything_once() {

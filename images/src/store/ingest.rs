@@ -12,6 +12,7 @@ use oci_spec::image::{ImageConfiguration, ImageManifest};
 use super::layout::Layout;
 use super::pipe;
 use super::record::{ImageRecord, NewImage, RECORD_VERSION};
+use super::seal::Sealing;
 use super::tree;
 use super::writer::ObjectWriter;
 use super::{documents, remove};
@@ -24,6 +25,7 @@ use crate::layer::{LayerIndex, Policy, Tree};
 #[derive(Debug)]
 pub struct Ingest {
     pub(super) layout: Layout,
+    pub(super) sealing: Sealing,
     pub(super) txn: String,
     pub(super) dir: PathBuf,
     pub(super) writer: ObjectWriter,
@@ -49,25 +51,35 @@ pub struct LayerSummary {
 
 impl Ingest {
     /// Starts anew: what an interrupted transaction of the same name left is removed.
-    pub(super) fn begin(layout: &Layout, txn: &str) -> Result<Self, StoreError> {
+    pub(super) fn begin(layout: &Layout, sealing: Sealing, txn: &str) -> Result<Self, StoreError> {
         let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
         if txn.is_empty() || txn.len() > 200 || txn == "blobs" || !txn.bytes().all(plain) {
             return Err(StoreError::TransactionName(txn.to_owned()));
         }
         let dir = layout.tmp().join(txn);
         remove::tree(&dir)?;
-        for dir in [&dir, &dir.join("layers"), &dir.join("trees")] {
-            tree::create_directory(dir).map_err(StoreError::io("create", dir))?;
+        let writer = Self::make(layout, &dir);
+        if writer.is_err() {
+            // As when it is dropped: a disk that is full gets the space back at once.
+            let _ = remove::tree(&dir);
         }
         Ok(Self {
             layout: layout.clone(),
+            sealing,
             txn: txn.to_owned(),
-            writer: ObjectWriter::create(layout.clone(), dir.join("objects"))?,
+            writer: writer?,
             dir,
             layers: Mutex::default(),
             images: Mutex::default(),
             importing: RwLock::default(),
         })
+    }
+
+    fn make(layout: &Layout, dir: &Path) -> Result<ObjectWriter, StoreError> {
+        for dir in [dir, &dir.join("layers"), &dir.join("trees")] {
+            tree::create_directory(dir).map_err(StoreError::io("create", dir))?;
+        }
+        ObjectWriter::create(layout.clone(), dir.join("objects"))
     }
 
     /// Unpacks one **uncompressed** tar stream into objects and checks that it is `expect_diff_id`.
@@ -122,7 +134,7 @@ impl Ingest {
         if !exists(&self.layout.tree(&image.manifest))? {
             let dest = self.tree_path(&image.manifest);
             remove::tree(&dest)?;
-            tree::build(&dest, &plan, &|id| self.writer.locate(id))?;
+            tree::build(&dest, &plan, &|id| self.writer.locate(id), self.sealing)?;
         }
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         let record = ImageRecord {

@@ -1,11 +1,12 @@
 //! The image store: objects, layers, trees and image records under one directory.
 //!
-//! `layout` says where things are, `object` what an object is, `writer` and `tree` put things on disk, `ingest`
-//! and `commit` are a pull, `documents` the JSON files; `mounts` and `gc` take things away, `fsck` and `repair`
+//! `layout` says where things are, `object` what an object is, `writer` and `tree` put things on disk, `seal` has the
+//! kernel guard them, `ingest` and `commit` are a pull, `documents` the JSON files; `mounts` and `gc` take things away, `fsck` and `repair`
 //! look after what is there.
 
 mod commit;
 mod documents;
+mod finding;
 mod format;
 mod fsck;
 mod gc;
@@ -19,14 +20,17 @@ mod pipe;
 mod record;
 mod remove;
 mod repair;
+mod seal;
 mod tree;
 mod treecheck;
 mod writer;
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use commit::CommitReport;
-pub use fsck::{Content, Fault, Finding, FsckOptions, FsckReport, SHARDS};
+pub use finding::{Fault, Finding};
+pub use fsck::{Content, FsckOptions, FsckReport, SHARDS};
 pub use gc::GcReport;
 pub use ingest::{Ingest, LayerSummary};
 pub use lock::Locked;
@@ -38,11 +42,13 @@ pub use repair::{Fetch, RepairReport};
 use crate::digest::Digest;
 use crate::error::StoreError;
 use layout::Layout;
+use seal::Sealing;
 
 /// The store of images under one directory.
 #[derive(Debug, Clone)]
 pub struct Store {
     layout: Layout,
+    sealing: Sealing,
 }
 
 impl Store {
@@ -60,13 +66,22 @@ impl Store {
         for dir in layout.directories() {
             ensure_directory(&dir)?;
         }
-        Ok(Self { layout })
+        let format = layout.format();
+        let file = File::open(&format).map_err(StoreError::io("open", &format))?;
+        let sealing = Sealing::of(&file);
+        Ok(Self { layout, sealing })
     }
 
     /// The directory the store was opened at.
     #[must_use]
     pub fn root(&self) -> &Path {
         self.layout.root()
+    }
+
+    /// Whether its file system has fs-verity: what a pull or a repair writes is sealed with it then.
+    #[must_use]
+    pub fn seals(&self) -> bool {
+        self.sealing != Sealing::Absent
     }
 
     /// The record of one image, if the image is in the store.
@@ -106,7 +121,7 @@ impl Store {
     /// # Errors
     /// [`StoreError::TransactionName`] for anything but letters, digits, `-` and `_`; I/O errors.
     pub fn begin(&self, _lock: &Locked, txn: &str) -> Result<Ingest, StoreError> {
-        Ingest::begin(&self.layout, txn)
+        Ingest::begin(&self.layout, self.sealing, txn)
     }
 }
 

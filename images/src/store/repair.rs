@@ -8,7 +8,8 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::fsck::{Content, Finding, FsckOptions, FsckReport, Loaded};
+use super::finding::Finding;
+use super::fsck::{Content, FsckOptions, FsckReport, Loaded};
 use super::object::ObjectId;
 use super::tree::Builder;
 use super::writer::ObjectWriter;
@@ -123,6 +124,12 @@ impl Repair<'_> {
             indexes.push((layer.diff_id, path));
             self.done.layers += 1;
         }
+        let fresh: Vec<_> = wanted
+            .objects
+            .iter()
+            .filter_map(|id| writer.pending(id))
+            .collect();
+        self.store.sealing.seal_all(&fresh)?;
         durable::sync_filesystem(&self.dir).map_err(StoreError::from)?;
         let mut replaced = HashSet::new();
         for id in &wanted.objects {
@@ -179,7 +186,8 @@ impl Repair<'_> {
     fn rebuild(&mut self, root: &Path, plan: &Tree) -> Result<(), StoreError> {
         let fresh = self.dir.join("tree");
         remove::tree(&fresh)?;
-        tree::build(&fresh, plan, &|id| self.store.layout.object(id))?;
+        let locate = |id: &ObjectId| self.store.layout.object(id);
+        tree::build(&fresh, plan, &locate, self.store.sealing)?;
         durable::sync_filesystem(&fresh)?;
         durable::rename_dir(&fresh, root)?;
         self.done.entries += plan.entries().len() as u64;
@@ -206,7 +214,7 @@ impl Repair<'_> {
             self.done.entries += 1;
         }
         let locate = |id: &ObjectId| self.store.layout.object(id);
-        let builder = Builder::open(root, &locate)?;
+        let builder = Builder::open(root, &locate, self.store.sealing)?;
         for path in directories.iter().rev() {
             if let Some(Node::Directory(attributes)) = plan.entries().get(path) {
                 builder.finish_directory(path, attributes)?;
@@ -221,7 +229,7 @@ impl Repair<'_> {
         remove_any(&fresh)?;
         let locate = |id: &ObjectId| self.store.layout.object(id);
         let name = EntryPath::root().join(b"entry");
-        Builder::open(&self.dir, &locate)?.create(&name, node)?;
+        Builder::open(&self.dir, &locate, self.store.sealing)?.create(&name, node)?;
         if full.symlink_metadata().is_ok_and(|found| found.is_dir()) {
             remove::tree(full)?;
         }

@@ -15,6 +15,7 @@ use nix::unistd::{linkat, mkfifo, symlinkat};
 
 use super::metadata;
 use super::object::ObjectId;
+use super::seal::Sealing;
 use crate::error::StoreError;
 use crate::layer::{Attributes, EntryPath, Node, Tree};
 
@@ -22,9 +23,14 @@ use crate::layer::{Attributes, EntryPath, Node, Tree};
 pub(super) type Locate<'a> = &'a dyn Fn(&ObjectId) -> PathBuf;
 
 /// Builds `tree` as the new directory `dest`.
-pub(super) fn build(dest: &Path, tree: &Tree, locate: Locate<'_>) -> Result<(), StoreError> {
+pub(super) fn build(
+    dest: &Path,
+    tree: &Tree,
+    locate: Locate<'_>,
+    sealing: Sealing,
+) -> Result<(), StoreError> {
     create_directory(dest).map_err(StoreError::io("create", dest))?;
-    let mut builder = Builder::open(dest, locate)?;
+    let mut builder = Builder::open(dest, locate, sealing)?;
     for (path, node) in tree.entries() {
         if !path.is_root() {
             builder.create(path, node)?;
@@ -44,16 +50,18 @@ pub(super) struct Builder<'a> {
     dest: PathBuf,
     root: File,
     locate: Locate<'a>,
+    sealing: Sealing,
     /// Where to link from once an object's inode has as many names as the file system allows.
     copies: HashMap<ObjectId, PathBuf>,
 }
 
 impl<'a> Builder<'a> {
-    pub fn open(dest: &Path, locate: Locate<'a>) -> Result<Self, StoreError> {
+    pub fn open(dest: &Path, locate: Locate<'a>, sealing: Sealing) -> Result<Self, StoreError> {
         Ok(Self {
             dest: dest.to_owned(),
             root: File::open(dest).map_err(StoreError::io("open", dest))?,
             locate,
+            sealing,
             copies: HashMap::new(),
         })
     }
@@ -100,7 +108,9 @@ impl<'a> Builder<'a> {
             Ok(()) => Ok(()),
             Err(Errno::EMLINK) => {
                 let full = full();
-                copy(&source, &full).map_err(StoreError::io("copy an object to", &full))?;
+                copy(&source, &full)
+                    .and_then(|()| self.sealing.seal(&full))
+                    .map_err(StoreError::io("copy an object to", &full))?;
                 self.copies.insert(*object, full);
                 Ok(())
             }

@@ -6,7 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use super::fsck::{Fault, Finding, identify};
+use super::finding::{Fault, Finding};
+use super::fsck::{identify, refused};
 use super::layout::Layout;
 use super::metadata;
 use super::object::ObjectId;
@@ -35,7 +36,9 @@ pub(super) fn check(
     }
     for (path, node) in tree.entries() {
         let full = root.join(path.as_path());
-        let fault = check_entry(layout, &full, node).map_err(StoreError::io("read", &full))?;
+        let fault = check_entry(layout, &full, node)
+            .or_else(refused)
+            .map_err(StoreError::io("read", &full))?;
         if let Some(fault) = fault {
             find(path, fault);
         }
