@@ -88,6 +88,8 @@ pub trait Images: Send + Sync {
         content: Content,
         repair: Option<&Locked>,
     ) -> Result<FsckReport>;
+    /// Whether the file system of the store has fs-verity; `None` if there is no store.
+    fn seals(&self) -> Result<Option<bool>>;
     /// How strictly releases are checked.
     fn trust(&self) -> TrustStatus;
 }

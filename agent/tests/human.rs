@@ -114,6 +114,7 @@ fn status_of_a_node_in_the_middle_of_it() {
     // Local time would differ from machine to machine.
     status.services[0].since = None;
     status.check = None;
+    status.sealing = Some(api::Sealing::Unsealed);
     status.transaction = Some(api::TransactionStatus {
         id: "1".into(),
         kind: api::OperationKind::Upgrade,
@@ -161,6 +162,7 @@ fn reports_of_maintenance() {
     let fsck = api::FsckReport {
         objects: 4973,
         bytes: 403 << 20,
+        sealed: Some(4970),
         findings: vec![api::FsckFinding {
             subject: "store/objects/ab/cdef".into(),
             problem: "content has another digest than its name".into(),

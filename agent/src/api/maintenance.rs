@@ -61,6 +61,8 @@ pub struct FsckReport {
     pub objects: u64,
     /// Bytes read.
     pub bytes: u64,
+    /// Objects that are sealed with fs-verity; absent where the file system has none.
+    pub sealed: Option<u64>,
     /// What is wrong; empty when all is well.
     pub findings: Vec<FsckFinding>,
 }

@@ -19,5 +19,5 @@ pub use plan::{
     Action, Disruption, Plan, PlannedGate, PlannedGuest, PlannedService, ReleaseInfo, SignedBy, WayBack,
 };
 pub use status::{
-    CheckStatus, ImageInUse, ServiceState, ServiceStatus, Status, TransactionStatus, TrustStatus,
+    CheckStatus, ImageInUse, Sealing, ServiceState, ServiceStatus, Status, TransactionStatus, TrustStatus,
 };

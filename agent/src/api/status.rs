@@ -121,8 +121,23 @@ pub struct CheckStatus {
     pub objects: u64,
     /// Bytes read.
     pub bytes: u64,
+    /// Objects that are sealed with fs-verity; absent where the file system has none.
+    #[serde(default)]
+    pub sealed: Option<u64>,
     /// What was wrong and was not put right, for people.
     pub findings: Vec<String>,
+}
+
+/// Whether the kernel guards what is stored: refuses to change it, and to read what was changed on the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Sealing {
+    /// It does, with fs-verity.
+    Sealed,
+    /// Not all that was there before; a repair seals the rest.
+    Partly,
+    /// The file system has no fs-verity.
+    Unsealed,
 }
 
 /// What the node runs now.
@@ -150,6 +165,8 @@ pub struct Status {
     pub trust: TrustStatus,
     /// The last check of everything that is stored; absent before the first one.
     pub check: Option<CheckStatus>,
+    /// Whether the kernel guards what is stored; absent as long as nothing is.
+    pub sealing: Option<Sealing>,
     /// What stands in the way of the next operation, for people: a configuration that can't be read.
     pub warnings: Vec<String>,
     /// Whether everything is as it should be.

@@ -104,7 +104,10 @@ impl Switch<'_> {
     async fn forget_retired(&self, planned: &[PlannedService]) -> Result<()> {
         let mut removed = false;
         for service in with(planned, &[Action::Retire]) {
-            let path = self.engine.roots.retired().join(unit_of(&service.name));
+            let unit = unit_of(&service.name);
+            // systemd keeps a unit that failed while it was stopped, even one that is nowhere any more.
+            self.engine.ports.units.reset_failed(&unit).await?;
+            let path = self.engine.roots.retired().join(&unit);
             match std::fs::remove_file(&path) {
                 Ok(()) => removed = true,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

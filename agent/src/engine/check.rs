@@ -65,6 +65,7 @@ impl Engine {
                 light: content != Content::All,
                 objects: report.objects,
                 bytes: report.bytes,
+                sealed: report.sealed,
                 findings: broken(&report),
             },
             next: after(content, last.as_ref()),
@@ -90,7 +91,7 @@ impl Engine {
             match Deployment::load(&self.roots, seq) {
                 Ok(deployment) => {
                     if present == Some(seq) {
-                        name_services(&mut report, &deployment);
+                        name_services(&mut report.findings, &deployment);
                     }
                     report.findings.extend(self.missing(&deployment));
                     report.findings.extend(damaged_bundles(&deployment)?);
@@ -173,9 +174,10 @@ fn finding(subject: String, problem: String, services: Vec<String>) -> FsckFindi
     }
 }
 
-/// Names the services of the current deployment that use a broken image.
-fn name_services(report: &mut FsckReport, deployment: &Deployment) {
-    for finding in &mut report.findings {
+/// Names the services of the current deployment that use a broken image. Findings that name no image have the services
+/// that they are about.
+fn name_services(findings: &mut [FsckFinding], deployment: &Deployment) {
+    for finding in findings.iter_mut().filter(|finding| !finding.images.is_empty()) {
         let uses = deployment.document.services.iter();
         finding.services = uses
             .filter(|(_, s)| finding.images.contains(&s.manifest.to_string()))
@@ -230,6 +232,7 @@ mod tests {
                 light: true,
                 objects: 0,
                 bytes: 0,
+                sealed: None,
                 findings: findings.iter().map(|text| (*text).to_owned()).collect(),
             },
             next,

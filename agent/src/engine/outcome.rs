@@ -30,6 +30,11 @@ impl Run<'_> {
             (None, None, Some(e)) => Some(e.chain()),
             (None, None, None) => None,
         };
+        if let (OperationResult::Stuck, Some(reason), Some(hindrance)) =
+            (result, &mut entry.reason, &self.hindrance)
+        {
+            reason.push_str(&format!("; going back: {}", hindrance.chain()));
+        }
         entry.journal = self
             .failure
             .as_ref()
@@ -46,14 +51,24 @@ impl Run<'_> {
         }
         match (result, error) {
             (OperationResult::Failed, Some(e)) => Err(e),
-            (OperationResult::Stuck, Some(e)) => Err(AgentError::other(format!(
-                "the {} to deployment {} failed, and so did going back",
-                entry.kind, self.journal.movement.to
-            ))
-            .because(e)
-            .hint("`nodectl recover` tries again")),
+            (OperationResult::Stuck, Some(e)) => Err(self.stuck(&entry, e)),
             _ => self.outcome(result, &entry, since_ms),
         }
+    }
+
+    fn stuck(&mut self, entry: &HistoryEntry, error: AgentError) -> AgentError {
+        let what = format!(
+            "the {} to deployment {} failed",
+            entry.kind, self.journal.movement.to
+        );
+        let stuck = match self.hindrance.take() {
+            Some(hindrance) => {
+                AgentError::other(format!("{what} ({}), and so did going back", error.chain()))
+                    .because(hindrance)
+            }
+            None => AgentError::other(format!("{what}, and so did going back")).because(error),
+        };
+        stuck.hint("`nodectl recover` tries again")
     }
 
     fn outcome(self, result: OperationResult, entry: &HistoryEntry, duration_ms: u64) -> Result<Outcome> {

@@ -31,6 +31,8 @@ pub(super) struct Run<'a> {
     pub failure: Option<ServiceFailure>,
     /// The first thing that went wrong.
     pub error: Option<AgentError>,
+    /// What then went wrong on the way back.
+    pub hindrance: Option<AgentError>,
     /// Whether the new deployment was current at any time.
     pub committed: bool,
     /// What was done to the services on the way forward.
@@ -46,6 +48,7 @@ impl<'a> Run<'a> {
             journal,
             failure: None,
             error: None,
+            hindrance: None,
             committed: false,
             services: Vec::new(),
         }
@@ -75,12 +78,21 @@ impl<'a> Run<'a> {
                     let reason = e.chain();
                     // A disk that refuses a write says nothing about the release.
                     let blame = e.kind() != Kind::CannotWrite;
-                    self.error.get_or_insert(e);
+                    self.remember(state, e);
                     return Some(Event::Failed { reason, blame });
                 }
             }
         }
         event
+    }
+
+    fn remember(&mut self, state: &State, e: AgentError) {
+        let back = matches!(state, State::Reverting(..));
+        if back && self.error.is_some() {
+            self.hindrance.get_or_insert(e);
+        } else {
+            self.error.get_or_insert(e);
+        }
     }
 
     async fn perform(&mut self, state: &State, effect: Effect) -> Result<Option<Event>> {

@@ -10,8 +10,8 @@ use super::consider::images_of;
 use super::journal::Transaction;
 use super::observe::{Seen, names};
 use crate::api::{
-    DeploymentEntry, Disruption, HistoryEntry, ImageInUse, ServiceState, ServiceStatus, Status,
-    TransactionStatus,
+    CheckStatus, DeploymentEntry, Disruption, HistoryEntry, ImageInUse, Sealing, ServiceState, ServiceStatus,
+    Status, TransactionStatus,
 };
 use crate::checked;
 use crate::config;
@@ -63,6 +63,7 @@ impl Engine {
             rejected: rejected::all(&self.roots)?,
             in_use_trees: self.in_use(&images_of(present.as_slice()))?,
             trust: self.ports.images.trust(),
+            sealing: sealing(self.ports.images.seals()?, check.as_ref().map(|checked| &checked.result)),
             check: check.map(|checked| checked.result),
             healthy: healthy && adrift.is_none() && whole,
             warnings: self
@@ -142,6 +143,16 @@ impl Engine {
         }
         Ok(entries)
     }
+}
+
+/// Pulls seal what they write; what was there before, only a check has counted.
+fn sealing(seals: Option<bool>, check: Option<&CheckStatus>) -> Option<Sealing> {
+    let rest = |check: &CheckStatus| check.sealed.is_none_or(|sealed| sealed < check.objects);
+    Some(match seals? {
+        false => Sealing::Unsealed,
+        true if check.is_some_and(rest) => Sealing::Partly,
+        true => Sealing::Sealed,
+    })
 }
 
 fn service_status(name: String, digest_wanted: String, image: String, seen: Seen) -> ServiceStatus {

@@ -149,8 +149,10 @@ pub fn status() -> api::Status {
             light: true,
             objects: 5000,
             bytes: 1 << 27,
+            sealed: Some(5000),
             findings: vec![],
         }),
+        sealing: Some(api::Sealing::Sealed),
         trust: api::TrustStatus {
             signatures_required: true,
             keys: vec!["release".into()],

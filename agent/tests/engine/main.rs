@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod boot;
+mod check;
 mod crash;
 mod drain;
 mod handover;

@@ -160,6 +160,7 @@ async fn rollback_returns_to_the_very_same_deployment() {
 async fn what_the_new_set_no_longer_has_is_stopped_with_its_unit_in_place() {
     let node = Node::on_release_1().await;
     node.world.publish("r:4", release("4", &[("base", "1", "")]));
+    node.world.script().dies_hard.insert("net.service".into());
     node.upgrade("r:4").await.unwrap();
     assert_eq!(node.version().as_deref(), Some("4"));
     let calls = node.world.script().calls.clone();
@@ -169,6 +170,7 @@ async fn what_the_new_set_no_longer_has_is_stopped_with_its_unit_in_place() {
     );
     let left: Vec<_> = std::fs::read_dir(node.roots.retired()).unwrap().collect();
     assert!(left.is_empty());
+    assert!(!node.world.script().units["net.service"].failed);
 }
 
 #[tokio::test]

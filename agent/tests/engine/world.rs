@@ -62,6 +62,8 @@ pub struct Script {
     pub drain: Option<bool>,
     /// Whose trouble a closed gate is, where that is not what the gate says.
     pub whose: Option<Scope>,
+    /// Units that fail while they are stopped.
+    pub dies_hard: BTreeSet<String>,
     /// Images that processes have mounted.
     pub holders: Holders,
     /// A label of an image's configuration.
@@ -279,17 +281,22 @@ impl Units for World {
     async fn stop(&self, unit: &str, _: Duration) -> Result<std::result::Result<(), String>> {
         let mut script = self.script();
         script.calls.push(format!("stop {unit}"));
+        let failed = script.dies_hard.contains(unit);
         if let Some(known) = script.units.get_mut(unit) {
             assert!(
                 known.loaded.is_some() || known.process.is_none(),
                 "{unit} lost its unit before it was stopped"
             );
             known.process = None;
+            known.failed = failed;
         }
         Ok(Ok(()))
     }
 
-    async fn reset_failed(&self, _: &str) -> Result<()> {
+    async fn reset_failed(&self, unit: &str) -> Result<()> {
+        if let Some(known) = self.script().units.get_mut(unit) {
+            known.failed = false;
+        }
         Ok(())
     }
 
@@ -547,6 +554,10 @@ impl Images for World {
             findings: script.broken.iter().filter(|_| all).cloned().collect(),
             ..FsckReport::default()
         })
+    }
+
+    fn seals(&self) -> Result<Option<bool>> {
+        Ok(None)
     }
 
     fn trust(&self) -> TrustStatus {

@@ -6,6 +6,9 @@ use jiff::{Timestamp, Unit};
 use crate::api::{ImageInUse, ReleaseInfo};
 use crate::plan::some_of;
 
+/// What is said of a store whose files the kernel does not guard.
+pub(super) const UNSEALED: &str = "unsealed: the file system has no fs-verity";
+
 const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
 
 /// `1.5 GiB`; whole numbers below 1 KiB.

@@ -1,7 +1,7 @@
 //! What gc, fsck and doctor found.
 
 use super::Human;
-use super::figures::{bytes, short, still_used};
+use super::figures::{UNSEALED, bytes, short, still_used};
 use crate::api::{CheckResult, DoctorReport, FsckFinding, FsckReport, GcReport};
 use crate::output::{Page, Terminal};
 
@@ -43,6 +43,19 @@ impl Human for FsckReport {
             ),
             (_, broken) => format!("{}: {broken} not repaired; {checked}", terminal.red("damaged")),
         });
+        if self.objects > 0 {
+            page.line(guarded(self));
+        }
+    }
+}
+
+fn guarded(report: &FsckReport) -> String {
+    match report.sealed {
+        None => UNSEALED.to_owned(),
+        Some(sealed) if sealed < report.objects => {
+            format!("{sealed} sealed: nodectl fsck --repair seals the rest")
+        }
+        Some(_) => "sealed".to_owned(),
     }
 }
 

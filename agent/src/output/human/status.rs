@@ -1,8 +1,8 @@
 //! What the node runs now.
 
 use super::Human;
-use super::figures::{bytes, release, short, still_used, time};
-use crate::api::{CheckStatus, ServiceState, ServiceStatus, Status, TransactionStatus};
+use super::figures::{UNSEALED, bytes, release, short, still_used, time};
+use crate::api::{CheckStatus, Sealing, ServiceState, ServiceStatus, Status, TransactionStatus};
 use crate::output::{Page, Terminal};
 use crate::plan::some_of;
 
@@ -29,6 +29,9 @@ impl Human for Status {
         kept(page, self);
         if let Some(check) = &self.check {
             page.field("Checked", checked(check, page.terminal()));
+        }
+        if let Some(sealing) = self.sealing {
+            page.field("Store", guarded(sealing, page.terminal()));
         }
         trust(page, self);
         if !self.services.is_empty() {
@@ -69,6 +72,14 @@ fn checked(check: &CheckStatus, terminal: Terminal) -> String {
             );
             format!("{when}: {}", terminal.red(text))
         }
+    }
+}
+
+fn guarded(sealing: Sealing, terminal: Terminal) -> String {
+    match sealing {
+        Sealing::Sealed => "sealed".to_owned(),
+        Sealing::Partly => terminal.yellow("partly sealed: nodectl fsck --repair seals the rest"),
+        Sealing::Unsealed => UNSEALED.to_owned(),
     }
 }
 

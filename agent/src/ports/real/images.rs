@@ -27,8 +27,11 @@ use crate::ports::{Images, Progress, PullCost, StoreGc, TrustedRelease};
 use crate::release::{MEDIA_TYPE, ReleaseDocument, locate};
 use crate::root::Roots;
 
-/// Compressed layers grow by about this factor when they are unpacked.
-const UNPACKED: u64 = 4;
+/// Compressed layers grow by up to about this factor when they are unpacked: many small files, in whole blocks.
+const UNPACKED: u64 = 5;
+
+/// The same where they are sealed: a seal takes one block of a small file, and two of others.
+const UNPACKED_SEALED: u64 = 7;
 
 /// The store, and the registries that fill it.
 pub(super) struct StoreAndRegistries {
@@ -201,12 +204,14 @@ impl Images for StoreAndRegistries {
             return Ok(PullCost::default());
         }
         let sources = self.sources(settings, &parse(&release.info.reference)?)?;
-        let plan = pull::plan(self.store()?, &sources, &missing, &Platform::host())
+        let store = self.store()?;
+        let plan = pull::plan(store, &sources, &missing, &Platform::host())
             .await
             .map_err(trouble::pull)?;
+        let growth = if store.seals() { UNPACKED_SEALED } else { UNPACKED };
         Ok(PullCost {
             fetch: plan.bytes_to_fetch,
-            store: plan.bytes_to_fetch.saturating_mul(UNPACKED),
+            store: plan.bytes_to_fetch.saturating_mul(growth),
         })
     }
 
@@ -308,14 +313,24 @@ impl Images for StoreAndRegistries {
             return Ok(FsckReport::default());
         };
         let found = store.fsck(FsckOptions { content }).map_err(failed)?;
-        let left = match repair {
-            Some(lock) if !found.findings.is_empty() => {
-                let sources = self.sources(settings, &parse("localhost/none")?)?;
-                super::mend::mend(store, lock, &found, &layer_policy(settings), &sources)?
-            }
-            Some(_) | None => found.findings.clone(),
+        let Some(lock) = repair else {
+            return Ok(super::mend::report(&found, &found));
         };
-        Ok(super::mend::report(&found, &left))
+        let left = if found.findings.is_empty() {
+            found.clone()
+        } else {
+            let sources = self.sources(settings, &parse("localhost/none")?)?;
+            super::mend::mend(store, lock, &found, &layer_policy(settings), &sources)?
+        };
+        let mut report = super::mend::report(&found, &left);
+        report.sealed = store
+            .seal_rest(lock, &left)
+            .map_err(|e| AgentError::from_leaf(Kind::Other, "can't seal the image store", e))?;
+        Ok(report)
+    }
+
+    fn seals(&self) -> Result<Option<bool>> {
+        Ok(self.store_if_there()?.map(Store::seals))
     }
 
     fn trust(&self) -> TrustStatus {

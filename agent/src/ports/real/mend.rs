@@ -13,14 +13,14 @@ use node_images::store::{Finding, FsckReport as Found, LayerRef, Locked, Store};
 use crate::api::{FsckFinding, FsckReport};
 use crate::error::{AgentError, Kind, Result};
 
-/// Fetches back what is broken; what is still wrong afterwards.
+/// Fetches back what is broken; what a check finds afterwards.
 pub(super) fn mend(
     store: &Store,
     lock: &Locked,
     found: &Found,
     policy: &Policy,
     sources: &Sources,
-) -> Result<Vec<Finding>> {
+) -> Result<Found> {
     let failed = |e| AgentError::from_leaf(Kind::Other, "can't read the image store", e);
     let images = store.images().map_err(failed)?;
     let runtime = tokio::runtime::Handle::current();
@@ -35,11 +35,11 @@ pub(super) fn mend(
     };
     let repaired = tokio::task::block_in_place(|| store.repair(lock, found, policy, &mut fetch))
         .map_err(|e| AgentError::from_leaf(Kind::Unavailable, "can't repair the image store", e))?;
-    Ok(repaired.remaining.findings)
+    Ok(repaired.remaining)
 }
 
 /// The findings as the operator sees them.
-pub(super) fn report(found: &Found, left: &[Finding]) -> FsckReport {
+pub(super) fn report(found: &Found, left: &Found) -> FsckReport {
     let findings = found.findings.iter().map(|finding| {
         let text = finding.to_string();
         let (subject, problem) = text.split_once(": ").unwrap_or(("store", &text));
@@ -48,12 +48,13 @@ pub(super) fn report(found: &Found, left: &[Finding]) -> FsckReport {
             problem: problem.to_owned(),
             images: images_of(finding).iter().map(ToString::to_string).collect(),
             services: Vec::new(),
-            repaired: !left.contains(finding),
+            repaired: !left.findings.contains(finding),
         }
     });
     FsckReport {
         objects: found.objects,
         bytes: found.bytes,
+        sealed: found.sealed,
         findings: findings.collect(),
     }
 }
