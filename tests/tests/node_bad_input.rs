@@ -78,6 +78,7 @@ const CASES: &[(&str, Case)] = &[
     ("set, unset and exec", set_unset_exec),
     ("logs", logs),
     ("start, stop and restart", start_stop_restart),
+    ("a service that leaves and has to be killed", leaves_unwillingly),
 ];
 
 #[test]
@@ -820,4 +821,31 @@ fn start_stop_restart(world: &World) -> Result<()> {
     let nobody = world.nodectl(&["restart", "nobody"])?;
     ensure!(nobody.code != 0 && nobody.errors.contains("nobody"), "{nobody:?}");
     world.unchanged(&restarted)
+}
+
+/// systemd calls failed what it had to kill, and keeps that in mind even of a unit that is nowhere any more.
+fn leaves_unwillingly(world: &World) -> Result<()> {
+    let script = "trap '' TERM; while true; do /bin/busybox sleep 1; done";
+    let [steady, change] = world.services("stubborn");
+    let stubborn = Service::new("stubborn", &world.base, script);
+    world.signed(
+        "stubborn",
+        &[&world.base],
+        &[steady, change, stubborn],
+        PARAMETERS,
+    )?;
+    world.upgrade("stubborn")?.expect(0)?;
+    world.upgrade("1")?.expect(0)?;
+    let journal = world
+        .node
+        .run(["journalctl", "--unit=stubborn", "--output=cat"])?;
+    ensure!(
+        journal.contains("Failed with result 'timeout'"),
+        "it did not have to be killed: {journal}"
+    );
+    let listed = world
+        .node
+        .run(["systemctl", "list-units", "--all", "--no-legend", "stubborn*"])?;
+    ensure!(listed.trim().is_empty(), "systemd still knows it: {listed}");
+    world.at_rest()
 }

@@ -25,6 +25,10 @@ for fault in no-space quota broken read-only full; do
     "$torture" faults --fs "$fs" --fault "$fault" "${story[@]}"
   done
 done
+for fs in ext4 xfs; do
+  echo "== sizes, $fs"
+  "$torture" sizes --fs "$fs"
+done
 echo "== damage"
 "$torture" damage
 # These have to be violated: what podman and skopeo lose, and what nodectl would lose without its barriers.

@@ -15,6 +15,7 @@ use node_tests::torture::faults::{self, Fault};
 use node_tests::torture::inside::{self, Place};
 use node_tests::torture::machine::Machine;
 use node_tests::torture::peers::{self, Peer};
+use node_tests::torture::sizes;
 use node_tests::torture::step::Step;
 use node_tests::torture::tally::Tally;
 use node_tests::torture::work::{Lie, work};
@@ -76,6 +77,17 @@ enum Command {
         /// What the node does
         #[arg(long, default_values = ["upgrade:2"])]
         step: Vec<Step>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Upgrade on a disk of every size around what is needed
+    Sizes {
+        /// How many KiB are free at first
+        #[arg(long, value_name = "KIB", default_value_t = 0)]
+        from: u64,
+        /// By how many KiB it grows each time
+        #[arg(long, value_name = "KIB", default_value_t = 4)]
+        by: u64,
         #[command(flatten)]
         common: Common,
     },
@@ -163,6 +175,9 @@ fn run(command: Command) -> Result<bool> {
             common,
         } => there(&common, Size::Small, |place| {
             faults::fail(place, &step, fault, every)
+        }),
+        Command::Sizes { from, by, common } => there(&common, Size::Small, |place| {
+            sizes::grow(place, from << 10, by.max(1) << 10)
         }),
         Command::Damage { common } => there(&common, Size::Small, damage::run),
         Command::Peer { peer, count, common } => there(&common, Size::Large, |place| {

@@ -201,14 +201,7 @@ impl Mounted {
         let ballast = self.at.join(BALLAST);
         fs::create_dir_all(&ballast)?;
         let file = fs::File::create(ballast.join("blocks"))?;
-        let (mut have, mut step) = (0, 1_i64 << 30);
-        while step >= 4096 {
-            match fallocate(file.as_raw_fd(), FallocateFlags::empty(), have, step) {
-                Ok(()) => have += step,
-                Err(Errno::ENOSPC) => step /= 2,
-                Err(e) => return Err(e).context("fill the disk"),
-            }
-        }
+        take_blocks(&file)?;
         for number in 0.. {
             // With some content where that fits: there is room for it elsewhere than in the file.
             match fs::write(ballast.join(number.to_string()), [0; 4096]) {
@@ -224,7 +217,31 @@ impl Mounted {
         Ok(())
     }
 
-    /// Gives back what [`Mounted::fill`] took.
+    /// Takes every block that is left but these.
+    ///
+    /// # Errors
+    /// It fails in another way than for lack of space.
+    pub fn leave(&self, bytes: u64) -> Result<()> {
+        let ballast = self.at.join(BALLAST);
+        fs::create_dir_all(&ballast)?;
+        let file = fs::File::create(ballast.join("blocks"))?;
+        let taken = take_blocks(&file)?;
+        file.set_len(taken.saturating_sub(bytes))?;
+        // Only what is durably gone is free on every file system.
+        file.sync_all().context("fill the disk")
+    }
+
+    /// Bytes that are free.
+    ///
+    /// # Errors
+    /// The file system cannot be asked.
+    pub fn free(&self) -> Result<u64> {
+        self.sync()?;
+        let found = nix::sys::statvfs::statvfs(&self.at).context("ask for free space")?;
+        Ok(found.blocks_free() * found.fragment_size())
+    }
+
+    /// Gives back what [`Mounted::fill`] or [`Mounted::leave`] took.
     ///
     /// # Errors
     /// It cannot be removed.
@@ -256,4 +273,17 @@ fn sparse(path: &Path, size: u64) -> Result<()> {
     let file = fs::File::create(path).with_context(|| format!("create {}", path.display()))?;
     file.set_len(size)
         .with_context(|| format!("make {} large enough", path.display()))
+}
+
+/// Gives a file every block that is left; returns its size.
+fn take_blocks(file: &fs::File) -> Result<u64> {
+    let (mut have, mut step) = (0, 1_i64 << 30);
+    while step >= 4096 {
+        match fallocate(file.as_raw_fd(), FallocateFlags::empty(), have, step) {
+            Ok(()) => have += step,
+            Err(Errno::ENOSPC) => step /= 2,
+            Err(e) => return Err(e).context("fill the disk"),
+        }
+    }
+    Ok(have.cast_unsigned())
 }

@@ -48,9 +48,9 @@ impl Fault {
 
 /// How an operation ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Ended {
-    code: u8,
-    text: String,
+pub(super) struct Ended {
+    pub code: u8,
+    pub text: String,
 }
 
 /// Where the fault came, and what was made of it.
@@ -82,8 +82,12 @@ pub fn fail(place: &Place, steps: &[Step], fault: Fault, every: usize) -> Result
         if fault.must_do(step) && ended.code != 0 {
             wrong.push("it has to work on a full disk".to_owned());
         }
-        if fault == Fault::Full && place.machine.roots().transaction().exists() {
+        let open = place.machine.roots().transaction().exists();
+        if fault == Fault::Full && open {
             wrong.push("the transaction is still open".to_owned());
+        }
+        if ended.code == 1 && !open {
+            wrong.push("stuck, and nothing leads out of it".to_owned());
         }
         mounted.empty()?;
         wrong.extend(place.inspector.after(&place.machine, &End::Kill, &hit.allowed)?);
@@ -154,7 +158,7 @@ fn one(place: &Place, mounted: &Mounted, steps: &[Step], fault: Fault, at: usize
 }
 
 /// What the process tells at the end of a step.
-fn ended(told: &str) -> Option<Ended> {
+pub(super) fn ended(told: &str) -> Option<Ended> {
     if told == "done" {
         return Some(Ended {
             code: 0,
@@ -169,7 +173,7 @@ fn ended(told: &str) -> Option<Ended> {
 }
 
 /// An operator has to see what went wrong, and where, and a program that it was the disk.
-fn said(ended: &Ended, fault: Fault, disk: &Path) -> Violations {
+pub(super) fn said(ended: &Ended, fault: Fault, disk: &Path) -> Violations {
     let mut wrong = Violations::new();
     if ended.code == 0 {
         return wrong;

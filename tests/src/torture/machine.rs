@@ -74,6 +74,14 @@ impl Machine {
         fs::write(run.join("boot-id"), identity).context("write the identity of the boot")
     }
 
+    /// From now on until it boots the node takes its disk for empty: what would be refused beforehand begins.
+    ///
+    /// # Errors
+    /// The run directory refuses it.
+    pub fn believe_in_room(&self) -> Result<()> {
+        fs::write(self.roots().run.join(played::ROOM), "").context("make the node believe in room")
+    }
+
     /// The engine and what is played to it, as a new process has them.
     ///
     /// # Errors

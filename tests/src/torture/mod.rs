@@ -16,6 +16,7 @@ pub mod inspect;
 pub mod machine;
 pub mod peers;
 pub mod played;
+pub mod sizes;
 pub mod step;
 pub mod tally;
 pub mod trace;

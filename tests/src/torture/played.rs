@@ -23,6 +23,9 @@ use serde::{Deserialize, Serialize};
 /// In the environment of a service that cannot be started.
 pub const EXITS: &str = "exit";
 
+/// In the run directory of a node that takes its disk for empty.
+pub const ROOM: &str = "room";
+
 /// The probation passes this many times as fast.
 const HASTE: u32 = 20;
 
@@ -243,6 +246,9 @@ impl Host for Played {
     }
 
     fn free_space(&self, path: &Path) -> Result<u64> {
+        if self.roots.run.join(ROOM).exists() {
+            return Ok(u64::MAX);
+        }
         self.real.host.free_space(path)
     }
 

@@ -62,7 +62,7 @@ pub struct Allowed {
 
 impl Allowed {
     /// A node that rests on this version.
-    fn rest(version: &str, damaged: bool) -> Self {
+    pub fn rest(version: &str, damaged: bool) -> Self {
         Self {
             found: [version.to_owned()].into(),
             settled: [version.to_owned()].into(),
