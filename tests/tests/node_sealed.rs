@@ -61,7 +61,7 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
     )?;
     story.step("the file is not served, and its services say so", |_| {
         let journals = refused(&node, &images)?;
-        ensure!(journals.contains("Input/output error"), "no reason: {journals}");
+        ensure!(journals.contains("I/O error"), "no reason: {journals}");
         Ok(())
     })?;
     story.step("fsck names image, file and services", |_| named(&node, &images))?;
