@@ -24,7 +24,7 @@ deps: ## Debian packages that building and testing need
 
 .PHONY: build
 build: deps ## release programs
-	cargo build --release --locked --workspace --bins
+	cargo build --release --locked --workspace --exclude node-tests --bins
 	cargo build --profile launcher --locked -p node-runtime --bin node-run
 
 # Release programs go with the launcher that was built for a short life; others with their own.
@@ -36,8 +36,12 @@ stage: build ## what `make install` installs, under target/stage
 	rm -rf $(STAGE)
 	$(MAKE) --no-print-directory install DESTDIR=$(abspath $(STAGE))
 
+.PHONY: tools
+tools: deps ## testnode, demo and torture
+	cargo build --release --locked -p node-tests --bins
+
 .PHONY: demo
-demo: stage ## the story: images, release, a node, upgrade, rollback; leaves the node up
+demo: stage tools ## the story: images, release, a node, upgrade, rollback; leaves the node up
 	$(SUDO) target/release/demo --stage $(STAGE)
 
 .PHONY: demo-down
@@ -63,20 +67,20 @@ test-host: deps ## store, registry, namespaces and systemd on real components; n
 
 .PHONY: test-node
 test-node: stage ## a booted node and a control plane: every step of the story is asserted
-	cargo $(AS_ROOT) test --release --locked -p node-tests -- --test-threads=1
+	cargo $(AS_ROOT) test --locked -p node-tests -- --test-threads=1
 
 .PHONY: e2e
 e2e: export NODECTL_ROUNDS ?= 20
 e2e: stage ## guests and packets on kernels of their own, and a cloud, through upgrade after upgrade; prints the figures
-	cargo $(AS_ROOT) test --release --locked -p node-tests --test 'e2e_*' -- --test-threads=1 --nocapture
+	cargo $(AS_ROOT) test --locked -p node-tests --test 'e2e_*' -- --test-threads=1 --nocapture
 
 .PHONY: torture
 torture: export NODECTL_CUTS ?= 50
 torture: export NODECTL_KILLS ?= 400
 torture: export NODECTL_E2E_KIND ?= vm
-torture: stage ## a thousand power cuts and more, hours if wanted; prints what docs/reliability.md has
+torture: stage tools ## a thousand power cuts and more, hours if wanted; prints what docs/reliability.md has
 	$(SUDO) tests/torture/run.sh
-	cargo $(AS_ROOT) test --release --locked -p node-tests --test node_kills --test node_cuts -- --nocapture
+	cargo $(AS_ROOT) test --locked -p node-tests --test node_kills --test node_cuts -- --nocapture
 
 .PHONY: bench
 bench: stage ## side-by-side figures: launch against crun, pull against podman and skopeo
