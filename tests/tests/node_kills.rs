@@ -18,8 +18,9 @@ use node_tests::torture::dice::Dice;
 /// For noded to come back and finish what it was interrupted in.
 const SETTLE: Duration = Duration::from_secs(60);
 
-/// Longest time of a move, for what waits for a part of it.
-const MOVE: &str = "30";
+/// Longest time of a move, for what waits for a part of it. A launcher that is killed between the start of its service
+/// and the word that it is ready is missed only when the time of the unit to start is over, which is a minute.
+const MOVE: &str = "150";
 
 /// Longest life of a launcher in milliseconds, more or less.
 const LAUNCH: u64 = 25;
