@@ -47,6 +47,9 @@ pub struct ServiceExec {
     pub credentials: Vec<(String, PathBuf)>,
     /// Environment of the launcher.
     pub environment: BTreeMap<String, String>,
+    /// Command on the host before each start; the start goes on if it fails (`ExecStartPre=-`, systemd.service(5));
+    /// empty: none.
+    pub start_pre: Vec<String>,
     /// Command on the host after each start, part of it (`ExecStartPost=`, systemd.service(5)); empty: none.
     pub start_post: Vec<String>,
     /// Command on the host before the main process is told to stop (`ExecStop=`); empty: none.
@@ -64,6 +67,7 @@ impl ServiceExec {
             run_root: RUN_ROOT.into(),
             credentials: Vec::new(),
             environment: BTreeMap::new(),
+            start_pre: Vec::new(),
             start_post: Vec::new(),
             stop: Vec::new(),
         }
@@ -159,6 +163,10 @@ fn service_section(service: &str, unit: &ServiceUnit, exec: &ServiceExec) -> Res
     }
     for (name, value) in &exec.environment {
         section.set("Environment", Value::environment("environment", name, value)?);
+    }
+    if let Some((program, arguments)) = exec.start_pre.split_first() {
+        let command = Value::command("start_pre", program.as_ref(), arguments)?;
+        section.set("ExecStartPre", command.forgiven());
     }
     section.set("ExecStart", exec.command(service)?);
     for (directive, key, command) in [

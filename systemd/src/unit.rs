@@ -156,6 +156,12 @@ impl Value {
         Ok(Self(line))
     }
 
+    /// The same command, whose failure is not one of the unit.
+    #[must_use]
+    pub(crate) fn forgiven(self) -> Self {
+        Self(format!("-{}", self.0))
+    }
+
     /// One `NAME=value` for `Environment=`.
     ///
     /// # Errors

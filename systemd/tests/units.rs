@@ -68,6 +68,7 @@ fn everything_a_definition_can_say() {
     exec.credentials = vec![("password".into(), PathBuf::from("/etc/nodectl/secrets/password"))];
     exec.environment
         .insert("RUST_LOG".into(), "info, \"x\"=%d".into());
+    exec.start_pre = vec!["/usr/bin/nodectl".into(), "hold".into()];
     exec.start_post = vec!["/usr/bin/nodectl".into(), "finish".into()];
     exec.stop = vec!["/usr/bin/nodectl".into(), "save".into(), "libvirtd".into()];
     insta::assert_snapshot!(render(definition, &exec).expect("renders").text);

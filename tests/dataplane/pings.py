@@ -25,8 +25,8 @@ def ping(name, address):
     return subprocess.Popen(words, stdout=log), log
 
 
-# So many, those of the last second, may have their answer on its way when all is over.
-LATE = 100
+# So many, those of the last half second, may have their answer on its way when all is over.
+LATE = 50
 
 
 def pings(process, log):

@@ -58,16 +58,21 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
     })?;
     tell_round(story, &mut told, round);
     nodectl::on(&node, &["rollback"])?.expect(0)?;
-    let round = story.step("a release that can't take over is left", |_| {
-        left_broken(&rig, &releases.broken)
-    })?;
+    let round = story.step(
+        "a release with another schema, and an ovs-vswitchd that can't take over, is left",
+        |_| left_broken(&rig, &releases.broken),
+    )?;
     tell_round(story, &mut told, round);
     for number in 1..=rounds {
         let round = story.step(&format!("a plain restart, {number}"), |_| rig.plain_round())?;
         tell_round(story, &mut told, round);
     }
     story.show(&table(&told));
-    unharmed(&told)
+    unharmed(&told)?;
+    story.step("ovs-vswitchd is killed", |_| rig.kill())?;
+    story.step("the power goes off between a stop and a start", |_| {
+        cut_while_it_waits(&rig)
+    })
 }
 
 /// Nothing was lost in any round of nodectl that is not explained, and a plain restart did lose something.
@@ -101,10 +106,24 @@ fn replaced(rig: &Rig<'_>, what: &'static str, command: &[&str]) -> Result<Round
 
 /// The node goes back by itself, and what the broken release could not take over the old one does.
 fn left_broken(rig: &Rig<'_>, release: &str) -> Result<Round> {
-    let state = rig.state()?;
+    let (state, schema) = (rig.state()?, rig.schema()?);
     let round = rig.round("revert", &["nodectl", "upgrade", release], 70)?;
     same(rig, &state)?;
+    let said = &round.figures.said;
+    ensure!(
+        rig.schema()? == schema && said.contains("ovsdb-server: restored"),
+        "conf.db was not put back: {said}"
+    );
     Ok(round)
+}
+
+/// What was saved for the next process is lost with the power, the flag that makes it wait is not.
+fn cut_while_it_waits(rig: &Rig<'_>) -> Result<()> {
+    rig.hold()?;
+    ensure!(rig.waits()?, "the flag is not there");
+    rig.lose_power()?;
+    ensure!(!rig.waits()?, "ovs-vswitchd was left waiting");
+    Ok(())
 }
 
 fn same(rig: &Rig<'_>, before: &str) -> Result<()> {

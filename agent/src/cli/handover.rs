@@ -11,7 +11,7 @@ use crate::dataplane::{self, Finished, Service};
 pub struct Handover {
     /// What is handed over.
     kind: Kind,
-    /// Which half.
+    /// Which part.
     step: Step,
     /// The service.
     #[arg(value_parser = super::service_name)]
@@ -28,6 +28,8 @@ enum Kind {
 enum Step {
     /// Before the stop.
     Save,
+    /// Before the start.
+    Hold,
     /// After the start.
     Finish,
 }
@@ -64,6 +66,12 @@ impl Handover {
                     "saved the dataplane: {bridges} bridges, {ports} ports, {flows} flows"
                 ));
             }
+            Step::Hold if dataplane::hold(&service)? => {
+                context
+                    .output
+                    .remark("the next process waits for what is handed over");
+            }
+            Step::Hold => {}
             Step::Finish => match dataplane::finish(
                 &service,
                 main_process().with_context(|| format!("{name} has ended"))?,

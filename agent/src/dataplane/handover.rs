@@ -1,10 +1,11 @@
-//! The two halves of a handover.
+//! The parts of a handover.
 
 use std::path::{Path, PathBuf};
 
 use nix::time::{ClockId, clock_gettime};
 use node_images::durable;
 
+use super::database;
 use super::inside::Service;
 use super::saved::{Saved, Task, task};
 use super::script;
@@ -43,11 +44,23 @@ pub fn save(service: &Service) -> Result<Saved> {
     Ok(saved)
 }
 
+/// Before the start: whether something was left to the next process, which is made to wait for it. It was told so
+/// before; but where conf.db was put back to what it was before an upgrade, nobody has.
+///
+/// # Errors
+/// The database does not answer. Then the next process begins with empty tables, until [`finish`].
+pub fn hold(service: &Service) -> Result<bool> {
+    match task(load(service)?) {
+        Task::Begin | Task::GiveUp => Ok(false),
+        Task::TakeOver(_) => database::hold().map(|()| true),
+    }
+}
+
 /// After the start: gives the new process, `main`, what was left to it and lets it handle packets.
 ///
 /// # Errors
-/// Not all of it could be put back, or a port is not where it was. What was saved stays for the next attempt, which
-/// is to be another process: the kernel's datapath forwards what it knows until then.
+/// Not all of it could be put back, or a port is not where it was. What was saved and `flow-restore-wait` stay for the
+/// next attempt, which is to be another process: the kernel's datapath forwards what it knows until then.
 pub fn finish(service: &Service, main: u32) -> Result<Finished> {
     match task(load(service)?) {
         Task::Begin => {
@@ -63,12 +76,6 @@ pub fn finish(service: &Service, main: u32) -> Result<Finished> {
             store(service, &saved)?;
             service.run(&script::take_over(&saved, main))?;
             let window_ms = monotonic_ms().saturating_sub(saved.at_ms);
-            if let Some(difference) = saved.missing(&service.bridges()?) {
-                service.run(script::HOLD)?;
-                return Err(AgentError::other(format!(
-                    "the dataplane is not as it was: {difference}"
-                )));
-            }
             forget(service)?;
             Ok(Finished::TookOver { saved, window_ms })
         }

@@ -8,24 +8,30 @@
 //! ```text
 //! ExecStop       save     tables, groups, meters and tunnel fields of all bridges, and the numbers of their ports
 //!                         flow-restore-wait=true: the next process neither flushes nor handles packets
-//!                stop, start                                           ─┐
-//! ExecStartPost  finish   put back all of it                            │ window: packets of new flows are dropped
+//!                stop                                                  ─┐
+//! ExecStartPre   hold     flow-restore-wait=true once more: conf.db may │
+//!                         be another one by now                         │
+//!                start                                                  │ window: packets of new flows are dropped
+//! ExecStartPost  finish   put back all of it                            │
+//!                         ports have the numbers that they had, no      │
+//!                         flow is missing                               │
 //!                         flow-restore-wait removed: flushes, handles  ─┘
-//!                         ports have the numbers that they had
 //! ```
 //!
-//! Both are commands of the unit. So it holds for every restart, also by hand, by systemd, backwards, and when noded is
+//! All are commands of the unit. So it holds for every restart, also by hand, by systemd, backwards, and when noded is
 //! killed in the middle: systemd finishes the job, and no ovs-vswitchd stays up with flow-restore-wait set.
 //!
 //! [`text`] reads what the tools of Open vSwitch print, [`script`] writes what they are to do; both are pure.
-//! [`inside`] runs it in the service's container, with the tools of the version that runs there.
+//! [`inside`] runs it in the service's container, with the tools of the version that runs there; [`database`] asks
+//! ovsdb-server itself, since before a start there is no container.
 
+mod database;
 mod handover;
 mod inside;
 mod saved;
 mod script;
 mod text;
 
-pub use handover::{Finished, finish, save};
+pub use handover::{Finished, finish, hold, save};
 pub use inside::Service;
 pub use saved::{Bridge, Saved};

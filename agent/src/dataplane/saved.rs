@@ -60,28 +60,6 @@ impl Saved {
     pub fn ports(&self) -> usize {
         self.bridges.iter().map(|b| b.ports.len()).sum()
     }
-
-    /// What is not as it was, for people; `None` if each bridge is there with its ports at their numbers.
-    pub(super) fn missing(&self, now: &[Bridge]) -> Option<String> {
-        for before in &self.bridges {
-            let name = &before.name;
-            let Some(after) = now.iter().find(|b| b.name == *name) else {
-                return Some(format!("bridge {name} is gone"));
-            };
-            for (port, number) in &before.ports {
-                match after.ports.get(port) {
-                    Some(found) if found == number => {}
-                    Some(found) => {
-                        return Some(format!(
-                            "port {port} of bridge {name} had number {number} and has {found}"
-                        ));
-                    }
-                    None => return Some(format!("port {port} of bridge {name} is gone")),
-                }
-            }
-        }
-        None
-    }
 }
 
 /// What to do with what was left. Attempts are counted before they are made.
@@ -124,19 +102,5 @@ mod tests {
             );
         }
         assert_eq!(task(Some(saved(ATTEMPTS))), Task::GiveUp);
-    }
-
-    #[test]
-    fn bridges_and_ports_have_to_be_as_they_were_and_may_be_more() {
-        let before = saved(0);
-        let mut now = before.bridges.clone();
-        now.push(Bridge::default());
-        now[0].ports.insert("tap2".into(), "4".into());
-        assert_eq!(before.missing(&now), None);
-        now[0].ports.insert("tap1".into(), "5".into());
-        assert!(before.missing(&now).unwrap().contains("had number 3 and has 5"));
-        now[0].ports.remove("tap1");
-        assert!(before.missing(&now).unwrap().contains("port tap1"));
-        assert!(before.missing(&[]).unwrap().contains("bridge br-int is gone"));
     }
 }

@@ -44,6 +44,30 @@ patiently() {
     sleep 0.05
   done
 }
+# A port that nobody wants any more is none that is missing.
+wanted() {
+  [ -n \"$(ovs-vsctl --timeout=5 --if-exists get Interface \"$1\" name)\" ]
+}
+ports_are_there() {
+  there=$(ovs-ofctl --timeout=5 -O \"$2\" dump-ports-desc \"$1\" | sed -n 's/^ *\\([^ (]*\\)(\\(.*\\)): addr:.*/\\1 \\2/p')
+  lacking=$(grep -Fxv -e \"$there\" || :)
+  [ -z \"$lacking\" ] || while read -r number port; do
+    if wanted \"$port\"; then
+      echo \"bridge $1 has no port $port with number $number\" >&2
+      exit 1
+    fi
+  done <<LACKING
+$lacking
+LACKING
+}
+flows_are_there() {
+  there=$(ovs-ofctl --timeout=5 -O \"$2\" dump-aggregate \"$1\")
+  there=${there##*flow_count=}
+  if [ \"$there\" -lt \"$3\" ]; then
+    echo \"bridge $1 has $there of $3 flows\" >&2
+    exit 1
+  fi
+}
 ";
 
 /// Prints everything of these bridges that is handed over; flows last, since they change most.
@@ -72,11 +96,15 @@ pub(super) fn observe(bridges: &[Bridge]) -> String {
     script
 }
 
-/// Puts back all of it, then lets ovs-vswitchd, this process, handle packets. It may have been tried before.
+/// Puts back all of it and looks whether it is there, then lets ovs-vswitchd, this process, handle packets. It may have
+/// been tried before.
 pub(super) fn take_over(saved: &Saved, main: u32) -> String {
     let mut script = format!("main={main}\n{PRELUDE}");
     for bridge in &saved.bridges {
         restore(&mut script, bridge);
+    }
+    for bridge in &saved.bridges {
+        compare(&mut script, bridge);
     }
     script.push_str("ovs-vsctl --timeout=20 remove Open_vSwitch . other_config flow-restore-wait\n");
     script
@@ -113,6 +141,22 @@ fn restore(script: &mut String, bridge: &Bridge) {
         script,
         &format!("{ofctl}{bundle} replace-flows {name} -"),
         &bridge.flows,
+    );
+}
+
+/// Ends the script if a port of the bridge is not where it was, or a flow is missing. Nobody adds or removes flows
+/// as long as ovs-vswitchd waits: it has no controllers then.
+fn compare(script: &mut String, bridge: &Bridge) {
+    let (version, name) = (quoted(&bridge.version), quoted(&bridge.name));
+    let ports: Vec<String> = bridge
+        .ports
+        .iter()
+        .map(|(port, number)| format!("{number} {port}"))
+        .collect();
+    fed(script, &format!("ports_are_there {name} {version}"), &ports);
+    line(
+        script,
+        format_args!("flows_are_there {name} {version} {}", bridge.flows.len()),
     );
 }
 
@@ -203,6 +247,64 @@ mod tests {
         ];
         assert!(order.is_sorted(), "{script}");
         assert!(!script.contains("--bundle"), "OpenFlow 1.3 has no bundles");
+    }
+
+    #[test]
+    fn the_dataplane_is_let_go_only_when_ports_and_flows_are_there() {
+        let script = take_over(
+            &saved(Bridge {
+                ports: [("tap1".to_owned(), "3".to_owned())].into(),
+                ..bridge("OpenFlow14")
+            }),
+            7,
+        );
+        let at = |text: &str| {
+            script
+                .find(text)
+                .unwrap_or_else(|| panic!("no {text:?} in {script}"))
+        };
+        let order = [
+            at("replace-flows 'br'\\''0' -"),
+            at("ports_are_there 'br'\\''0' 'OpenFlow14' <<'END-OF-LINES'\n3 tap1\nEND-OF-LINES\n"),
+            at("flows_are_there 'br'\\''0' 'OpenFlow14' 1\n"),
+            at("remove Open_vSwitch . other_config flow-restore-wait"),
+        ];
+        assert!(order.is_sorted(), "{script}");
+    }
+
+    /// What the comparison says where ovs-ofctl and ovs-vsctl print this; nothing if it holds.
+    fn compared(ofctl: &str, vsctl: &str) -> String {
+        let mut script = format!(
+            "main=1\n{PRELUDE}ovs-ofctl() {{ printf '%s' '{ofctl}'; }}\novs-vsctl() {{ echo '{vsctl}'; }}\n"
+        );
+        let bridge = Bridge {
+            name: "br0".into(),
+            version: "OpenFlow14".into(),
+            flows: vec!["a".into(), "b".into()],
+            ports: [("tap(1)".to_owned(), "3".to_owned())].into(),
+            ..Bridge::default()
+        };
+        compare(&mut script, &bridge);
+        let output = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.success(), said.is_empty(), "{said}");
+        said
+    }
+
+    #[test]
+    fn ports_have_their_numbers_and_no_flow_is_missing() {
+        let all = " 3(tap(1)): addr:fe:00:00:00:00:01\n LOCAL(br0): addr:0\nflow_count=2";
+        assert_eq!(compared(all, "tap(1)"), "");
+        assert_eq!(compared(&all.replace("=2", "=12"), "tap(1)"), "");
+        let flows = compared(&all.replace("=2", "=1"), "tap(1)");
+        assert_eq!(flows, "bridge br0 has 1 of 2 flows\n");
+        let moved = all.replace("3(tap", "4(tap");
+        let ports = compared(&moved, "tap(1)");
+        assert_eq!(ports, "bridge br0 has no port tap(1) with number 3\n");
+        assert_eq!(compared(&moved, ""), "", "nobody wants it any more");
     }
 
     /// The wait as the shell sees it, for a process that is there or not.

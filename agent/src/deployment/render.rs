@@ -254,6 +254,7 @@ fn render_unit(definition: &Definition, digest: &str, node: &NodeInputs<'_>) -> 
             .push((secret.to_owned(), secret_path(secret, node)?));
     }
     if let Some(handover) = definition.handover {
+        exec.start_pre = handover_command(handover, "hold", definition, node);
         exec.stop = handover_command(handover, "save", definition, node);
         exec.start_post = handover_command(handover, "finish", definition, node);
     }
@@ -266,7 +267,7 @@ fn render_unit(definition: &Definition, digest: &str, node: &NodeInputs<'_>) -> 
     })
 }
 
-/// One half of a handover. The command looks at the definition no more: which kind it is stands in its words.
+/// One part of a handover. The command looks at the definition no more: which kind it is stands in its words.
 fn handover_command(
     handover: Handover,
     step: &str,

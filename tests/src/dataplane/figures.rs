@@ -59,9 +59,22 @@ pub struct Round {
 /// (`ucast_solicit` and `retrans_time_ms` in arp(7)). A question that falls into a longer window may find no flow.
 const NEIGHBOUR_PATIENCE_MS: u64 = 3000;
 
-/// Whether a sender forgot a neighbour in so long a window.
-pub(super) fn forgotten(window_ms: Option<u64>, neighbours_lost: u32) -> bool {
-    window_ms.is_some_and(|window| window > NEIGHBOUR_PATIENCE_MS) && neighbours_lost > 0
+/// A ping goes every so many milliseconds.
+const PING_EVERY_MS: u64 = 10;
+
+/// A connection is opened every so many milliseconds.
+const OPEN_EVERY_MS: u64 = 200;
+
+/// The time in which a loss is explained, in milliseconds: what is left of so long a window once a neighbour that did not
+/// answer is forgotten, if one was.
+pub(super) fn excused_ms(window_ms: Option<u64>, neighbours_lost: u32) -> u64 {
+    let forgotten = window_ms.filter(|_| neighbours_lost > 0).unwrap_or_default();
+    forgotten.saturating_sub(NEIGHBOUR_PATIENCE_MS)
+}
+
+/// How many pings of one stream a time is long.
+pub(super) const fn pings_in(ms: u64) -> u64 {
+    ms / PING_EVERY_MS
 }
 
 impl Round {
@@ -72,14 +85,18 @@ impl Round {
     }
 
     /// Whether something was lost, and not because this machine was so slow that a sender forgot its peer's address
-    /// in the window.
+    /// in the window, or more than a sender sends until its window is over.
     #[must_use]
     pub fn unexplained_harm(&self) -> bool {
         if self.window_ms.is_none() {
             return true;
         }
-        let forgotten = forgotten(self.window_ms, self.figures.neighbours_lost);
-        self.figures.stream_broke || (!forgotten && (self.lost() > 0 || self.figures.refused > 0))
+        let excused = excused_ms(self.window_ms, self.figures.neighbours_lost);
+        let most = |of: &Pings| u64::from(of.lost) > pings_in(excused);
+        self.figures.stream_broke
+            || most(&self.figures.secure)
+            || most(&self.figures.standalone)
+            || u64::from(self.figures.refused) > excused / OPEN_EVERY_MS
     }
 }
 
@@ -157,6 +174,8 @@ mod tests {
             (round(1, 0, Some(9000)), true),
             (round(1, 1, Some(900)), true),
             (round(1, 1, Some(9000)), false),
+            (round(600, 1, Some(9000)), false),
+            (round(601, 1, Some(9000)), true),
             (round(0, 0, None), true),
         ] {
             assert_eq!(round.unexplained_harm(), harm, "{round:?}");

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::figures::{Pings, forgotten};
+use super::figures::{Pings, excused_ms, pings_in};
 use super::rig;
 use crate::guests::vsctl;
 use crate::node::Node;
@@ -57,10 +57,12 @@ impl Counted {
         self.guests.values().map(|pings| pings.lost).sum()
     }
 
-    /// Whether pings were lost, and not because this machine was so slow that the peer forgot a guest in the window.
+    /// Whether pings were lost, and not because this machine was so slow that the peer forgot a guest in the window, or
+    /// more than it sends until the window is over.
     #[must_use]
     pub fn unexplained_loss(&self) -> bool {
-        self.lost() > 0 && !forgotten(self.window_ms, self.neighbours_lost)
+        let excused = pings_in(excused_ms(self.window_ms, self.neighbours_lost));
+        self.guests.values().any(|pings| u64::from(pings.lost) > excused)
     }
 }
 

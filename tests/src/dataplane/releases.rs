@@ -28,7 +28,7 @@ pub struct Releases {
     pub first: String,
     /// The next one.
     pub second: String,
-    /// The next one with an ovs-vswitchd that can't take over: its tools refuse every flow.
+    /// The next one, with the schema of the second and an ovs-vswitchd that can't take over: its tools refuse every flow.
     pub broken: String,
 }
 
@@ -62,7 +62,7 @@ fn later(name: &str, text: &str) -> String {
 /// ovs-ofctl finds its socket elsewhere, so nothing can be put back.
 fn refusing(name: &str, text: &str) -> String {
     match name {
-        "ovsdb-server" => text.to_owned(),
+        "ovsdb-server" => text.replace(SCHEMA, LATER_SCHEMA),
         _ => with_environment(text, "RELEASE = \"3\"\nOVS_RUNDIR = \"/nowhere\""),
     }
 }

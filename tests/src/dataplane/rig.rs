@@ -24,6 +24,13 @@ for bridge in br-int br-ex; do
 done
 exec ovs-vsctl --columns=name,ofport list Interface";
 
+/// Kills a process, and waits until systemd has another one that has started.
+const KILL: &str = "kill -KILL $1
+until [ \"$(systemctl show --value --property=ActiveState ovs-vswitchd)\" = active ] &&
+  [ \"$(systemctl show --value --property=MainPID ovs-vswitchd)\" != $1 ]; do
+  sleep 0.2
+done";
+
 /// A node on a kernel of its own that runs a release of Open vSwitch.
 #[derive(Debug)]
 pub struct Rig<'a> {
@@ -75,6 +82,51 @@ impl<'a> Rig<'a> {
     pub fn waits(&self) -> Result<bool> {
         let config = self.inside(&["/usr/bin/ovs-vsctl", "get", "Open_vSwitch", ".", "other_config"])?;
         Ok(config.contains("flow-restore-wait"))
+    }
+
+    /// Makes the next ovs-vswitchd wait, as a handover does.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn hold(&self) -> Result<()> {
+        let flag = "other_config:flow-restore-wait=true";
+        self.inside(&[
+            "/usr/bin/ovs-vsctl",
+            "--no-wait",
+            "set",
+            "Open_vSwitch",
+            ".",
+            flag,
+        ])?;
+        Ok(())
+    }
+
+    /// Kills ovs-vswitchd; systemd starts another one, which handles packets and begins with the bridges of the database.
+    ///
+    /// # Errors
+    /// It does not, in two minutes.
+    pub fn kill(&self) -> Result<()> {
+        let before = nodectl::main_process(self.node, "ovs-vswitchd")?;
+        self.node
+            .run(["timeout", "120", "sh", "-c", KILL, "kill", &before.to_string()])?;
+        ensure!(!self.waits()?, "ovs-vswitchd was left waiting");
+        let bridges = self.inside(&["/usr/bin/ovs-vsctl", "list-br"])?;
+        ensure!(bridges.split_whitespace().eq(["br-ex", "br-int"]), "{bridges}");
+        Ok(())
+    }
+
+    /// Cuts the power of the node, boots it, and waits for Open vSwitch.
+    ///
+    /// # Errors
+    /// It does not boot, or a daemon does not start.
+    pub fn lose_power(&self) -> Result<()> {
+        // What was made just now has to be on the disk.
+        self.node.run(["sync"])?;
+        self.node.cut()?;
+        self.node.boot()?;
+        self.node
+            .run(["systemctl", "start", "ovsdb-server", "ovs-vswitchd"])
+            .map(drop)
     }
 
     /// One round: traffic, the command in the middle of it, figures.
