@@ -187,6 +187,8 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     fn bridge(version: &str) -> Bridge {
@@ -274,9 +276,13 @@ mod tests {
 
     /// What the comparison says where ovs-ofctl and ovs-vsctl print this; nothing if it holds.
     fn compared(ofctl: &str, vsctl: &str) -> String {
-        let mut script = format!(
-            "main=1\n{PRELUDE}ovs-ofctl() {{ printf '%s' '{ofctl}'; }}\novs-vsctl() {{ echo '{vsctl}'; }}\n"
-        );
+        let tools = tempfile::tempdir().unwrap();
+        for (name, output) in [("ovs-ofctl", ofctl), ("ovs-vsctl", vsctl)] {
+            let tool = tools.path().join(name);
+            std::fs::write(&tool, format!("#!/bin/sh\ncat <<'END'\n{output}\nEND\n")).unwrap();
+            std::fs::set_permissions(&tool, std::fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let mut script = format!("main=1\n{PRELUDE}PATH={}:$PATH\n", tools.path().display());
         let bridge = Bridge {
             name: "br0".into(),
             version: "OpenFlow14".into(),
