@@ -129,6 +129,10 @@ fn names(path: &Path, objects: &BTreeMap<u64, String>) -> Result<BTreeSet<String
         {
             names.insert(format!("deployment {number}"));
         }
+        // A sum and its file are each other's only witness: the file is the one that is told.
+        if path.ends_with("SHA256SUMS") {
+            names.extend(path.parent().map(|deployment| deployment.display().to_string()));
+        }
         if path.ends_with("deployment.json")
             && let [.., number, _] = parts.as_slice()
         {
