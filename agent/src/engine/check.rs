@@ -93,12 +93,12 @@ impl Engine {
                     name_services(&mut report.findings[..of_the_store], &deployment);
                     report.findings.extend(self.missing(&deployment));
                     report.findings.extend(damaged_bundles(&deployment)?);
-                    report.findings.extend(damaged_files(&deployment));
                 }
                 Err(e) => report
                     .findings
                     .push(finding(format!("deployment {seq}"), e.chain(), Vec::new())),
             }
+            report.findings.extend(damaged_files(&self.roots.deployment(seq)));
         }
         Ok(report)
     }
@@ -189,26 +189,24 @@ fn name_services(findings: &mut [FsckFinding], deployment: &Deployment) {
     }
 }
 
-/// The service that a file of a deployment belongs to, by its path there.
-fn service_of(deployment: &Deployment, path: &str) -> Option<String> {
+/// The service that a file of a deployment belongs to, by its path there: what is missing has nothing else to tell it.
+fn service_of(path: &str) -> Option<String> {
     let mut parts = path.split('/');
-    let name = match (parts.next()?, parts.next()?) {
-        ("services", name) => name,
-        ("units", file) => file.strip_suffix(".service")?,
-        _ => return None,
-    };
-    let known = deployment.document.services.contains_key(name);
-    known.then(|| name.to_owned())
+    match (parts.next()?, parts.next()?) {
+        ("services", name) => Some(name.to_owned()),
+        ("units", file) => file.strip_suffix(".service").map(str::to_owned),
+        _ => None,
+    }
 }
 
 /// Files that are no longer what they were when the deployment was made.
-fn damaged_files(deployment: &Deployment) -> Vec<FsckFinding> {
+fn damaged_files(deployment: &std::path::Path) -> Vec<FsckFinding> {
     let tell = |path: String, problem: String| {
-        let services = service_of(deployment, &path).into_iter().collect();
-        let path = deployment.path.join(path);
+        let services = service_of(&path).into_iter().collect();
+        let path = deployment.join(path);
         finding(path.display().to_string(), problem, services)
     };
-    match sums::check(&deployment.path) {
+    match sums::check(deployment) {
         Ok(wrong) => wrong
             .into_iter()
             .map(|(path, problem)| tell(path, problem.to_owned()))
