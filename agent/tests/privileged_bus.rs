@@ -97,9 +97,17 @@ fn an_ordinary_user_may_look_and_not_touch() {
 
 #[test]
 fn a_member_of_the_group_may_follow_and_not_touch() {
-    let bus = Bus::with_ordinary_user_in_the_group();
+    may_follow_and_not_touch(&Bus::with_ordinary_user_in_the_group());
+}
+
+#[test]
+fn so_may_a_member_of_a_group_that_the_operator_names() {
+    may_follow_and_not_touch(&Bus::with_the_documented_drop_in());
+}
+
+fn may_follow_and_not_touch(bus: &Bus) {
     let (agent, steps) = ScriptedAgent::new();
-    let _daemon = serve(&bus, Arc::clone(&agent));
+    let _daemon = serve(bus, Arc::clone(&agent));
     steps.send(common::note("a step")).unwrap();
     steps
         .send(Step::End(Box::new(Ok(Report::acknowledge("done")))))

@@ -1,5 +1,4 @@
-//! Registries that lie, break off, answer with errors or try to get at credentials: bounded time and
-//! memory, a clear error, nothing changed.
+//! Registries that lie, break off or answer with errors: bounded time and memory, a clear error, nothing changed.
 
 mod support;
 
@@ -10,12 +9,12 @@ use std::time::Duration;
 use node_images::progress::Event;
 use node_images::pull::{PullError, PullReport, pull};
 use node_images::reference::{Reference, Selector};
-use node_images::registry::{AuthFiles, RegistryConfig, RegistryError};
+use node_images::registry::{RegistryConfig, RegistryError};
 use node_images::source::{SourceError, Sources};
 use support::image::{Built, GZIP, PLAIN, ZSTD, file, layout, noise, tar};
 use support::liar::{Answer, Liar};
 use support::registry::Registry;
-use support::{NoPauses, Node, chain, listening, options, request, sources, with_auth};
+use support::{NoPauses, Node, chain, listening, options, request, sources};
 
 const SIZE: usize = 1 << 20;
 
@@ -213,7 +212,7 @@ async fn sizes_that_lie_are_refused() {
                 endless: true,
                 ..Answer::ok("")
             },
-            "has digest",
+            "longer than its",
         ),
         (
             Answer {
@@ -236,10 +235,7 @@ async fn sizes_that_lie_are_refused() {
         });
         let error = refusal(&liar.host, &image).await;
         let text = chain(&error);
-        assert!(
-            text.contains(expected) || text.contains("longer than its"),
-            "{text}"
-        );
+        assert!(text.contains(expected), "{text}");
     }
 }
 
@@ -289,7 +285,7 @@ async fn a_storm_of_errors_ends() {
             1,
             "asks to come back in 86400 s",
         ),
-        (Answer::ok(r#"{"errors":[]}"#), 1, "not usable"),
+        (Answer::ok(r#"{"errors":[]}"#), 1, "has digest sha256:debf84af"),
         (
             Answer {
                 status: 403,
@@ -309,7 +305,7 @@ async fn a_storm_of_errors_ends() {
             .await
             .expect_err("refused");
         let text = chain(&error);
-        assert!(text.contains(expected) || text.contains("has digest"), "{text}");
+        assert!(text.contains(expected), "{text}");
         assert_eq!(liar.asked().len(), count, "{expected}");
     }
 }
@@ -473,150 +469,4 @@ async fn mirrors_are_asked_in_order_and_one_that_fails_is_passed_over() {
         0,
         "a mirror has it"
     );
-}
-
-fn auth_for(directory: &std::path::Path, host: &str) -> AuthFiles {
-    let path = directory.join("auth.json");
-    let auth = openssl::base64::encode_block(b"node:geheim");
-    std::fs::write(&path, format!(r#"{{"auths":{{"{host}":{{"auth":"{auth}"}}}}}}"#)).expect("written");
-    AuthFiles::locate(Some(&path), &|_| None)
-}
-
-fn challenge(realm: &str) -> Answer {
-    let header = format!(r#"Bearer realm="{realm}",service="test""#);
-    Answer::status(401).header("WWW-Authenticate", header)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_redirect_elsewhere_carries_no_credentials() {
-    let image = sample();
-    let served = Arc::clone(&image);
-    let storage = Liar::start(move |asked| served.answer(asked));
-    let (served, elsewhere) = (Arc::clone(&image), storage.host.clone());
-    let suffix = image.blob(0).to_string();
-    let registry = Liar::start(move |asked| {
-        if asked.header("authorization").is_none() {
-            return Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\"");
-        }
-        if asked.path.ends_with(&suffix) {
-            let target = format!("http://{elsewhere}{}?signature=1", asked.path);
-            return Answer::status(307).header("Location", target);
-        }
-        served.answer(asked)
-    });
-    // The storage strips the query from the path it looks up.
-    let directory = tempfile::tempdir().expect("a directory");
-    let (sources, _) = with_auth(
-        RegistryConfig::default(),
-        auth_for(directory.path(), &registry.host),
-    );
-    let node = Node::new();
-    let result = fetch(&node, &sources, &registry.host, &image).await;
-    assert!(!storage.asked().is_empty(), "{result:?}");
-    for asked in storage.asked() {
-        assert_eq!(asked.header("authorization"), None, "{asked:?}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn redirects_that_lead_nowhere_good_are_refused() {
-    let table = [
-        ("http://10.255.0.1/v2/x", "plain HTTP is not allowed there"),
-        ("file:///etc/passwd", "not http(s)"),
-        ("/v2/a/manifests/again", "too many redirects"),
-    ];
-    for (target, expected) in table {
-        let liar = Liar::start(move |_| Answer::status(307).header("Location", target));
-        let error = refusal(&liar.host, &sample()).await;
-        assert!(chain(&error).contains(expected), "{}", chain(&error));
-        assert!(liar.asked().len() <= 6);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_token_is_fetched_used_and_renewed() {
-    let image = sample();
-    let served = Arc::clone(&image);
-    let issued = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&issued);
-    let (host, hear) = (
-        Arc::new(std::sync::OnceLock::<String>::new()),
-        AtomicUsize::new(0),
-    );
-    let own = Arc::clone(&host);
-    let registry = Liar::start(move |asked| {
-        let own = own.get().cloned().unwrap_or_default();
-        if asked.path.starts_with("/token?") {
-            let basic = openssl::base64::encode_block(b"node:geheim");
-            assert_eq!(
-                asked.header("authorization"),
-                Some(format!("Basic {basic}").as_str())
-            );
-            assert!(
-                asked.path.contains("scope=repository%3Aa%3Apull"),
-                "{}",
-                asked.path
-            );
-            assert!(asked.path.contains("service=test"), "{}", asked.path);
-            let number = count.fetch_add(1, Ordering::SeqCst) + 1;
-            return Answer::ok(format!(r#"{{"token":"t{number}"}}"#));
-        }
-        let current = format!("Bearer t{}", count.load(Ordering::SeqCst));
-        // The first token expires after two requests.
-        let heard = hear.fetch_add(1, Ordering::SeqCst);
-        let expired = count.load(Ordering::SeqCst) == 1 && heard > 2;
-        if asked.header("authorization") != Some(current.as_str()) || expired {
-            return challenge(&format!("http://{own}/token"));
-        }
-        served.answer(asked)
-    });
-    host.set(registry.host.clone()).expect("once");
-    let directory = tempfile::tempdir().expect("a directory");
-    let (sources, _) = with_auth(
-        RegistryConfig::default(),
-        auth_for(directory.path(), &registry.host),
-    );
-    fetch(&Node::new(), &sources, &registry.host, &image)
-        .await
-        .expect("pulled");
-    assert_eq!(
-        issued.load(Ordering::SeqCst),
-        2,
-        "one token, and another when it expired"
-    );
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_challenge_cannot_send_credentials_to_another_host() {
-    let thief = Liar::start(|_| Answer::ok(r#"{"token":"x"}"#));
-    let realm = format!("http://{}/token", thief.host);
-    let registry = Liar::start(move |_| challenge(&realm));
-    let directory = tempfile::tempdir().expect("a directory");
-    let auth = auth_for(directory.path(), &registry.host);
-    let (sources, _) = with_auth(RegistryConfig::default(), auth.clone());
-    let error = fetch(&Node::new(), &sources, &registry.host, &sample())
-        .await
-        .expect_err("refused");
-    assert!(matches!(
-        registry_error(error),
-        RegistryError::ForeignRealm { .. }
-    ));
-    assert!(thief.asked().is_empty());
-    // Unless the operator says that it is theirs.
-    let realms = [(registry.host.clone(), vec![thief.host.clone()])].into();
-    let config = RegistryConfig {
-        auth_realms: realms,
-        ..RegistryConfig::default()
-    };
-    let (sources, _) = with_auth(config, auth);
-    fetch(&Node::new(), &sources, &registry.host, &sample())
-        .await
-        .expect_err("the token is no good");
-    assert!(
-        thief
-            .asked()
-            .iter()
-            .all(|asked| asked.header("authorization").is_some())
-    );
-    assert!(!thief.asked().is_empty());
 }

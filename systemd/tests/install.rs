@@ -88,6 +88,50 @@ fn systemd_takes_installed_and_rendered_units_without_a_remark() {
     assert!(verify(root, &["wrong.service"]).contains("KilMode"));
 }
 
+/// What `systemd-analyze security` says of each service stands in docs/security.md.
+#[test]
+fn exposure_is_as_documented() {
+    let units = common::repository().join("systemd/dist/usr/lib/systemd/system");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&units).expect("units") {
+        let path = entry.expect("an entry").path();
+        if path.extension().is_some_and(|extension| extension == "service") {
+            let name = path.file_name().expect("a name").to_string_lossy().into_owned();
+            found.push((name, exposure(&path)));
+        }
+    }
+    found.sort();
+    let text = fs::read_to_string(common::repository().join("docs/security.md")).expect("docs/security.md");
+    let mut documented: Vec<(String, String)> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .filter(|(name, _)| name.ends_with(".service"))
+        .map(|(name, rest)| {
+            let figure = rest.split(" |").next().unwrap_or_default();
+            (name.to_owned(), figure.to_owned())
+        })
+        .collect();
+    documented.sort();
+    assert_eq!(
+        found, documented,
+        "units and their figures against docs/security.md"
+    );
+}
+
+/// The figure of one unit file, without whatever the host adds to it.
+fn exposure(path: &Path) -> String {
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager"])
+        .arg(path)
+        .env("SYSTEMD_COLORS", "0")
+        .output()
+        .expect("run systemd-analyze (package systemd)");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let last = text.lines().find(|line| line.contains("Overall exposure level"));
+    let figure = last.and_then(|line| line.split_once(": ")?.1.split(' ').next());
+    figure.unwrap_or_else(|| panic!("{text}")).to_owned()
+}
+
 const LARGEST: &str = r#"
     description = "100% \"quoted\" text; # with marks"
     after = ["basic.target"]

@@ -34,6 +34,9 @@ const REPORT: &str = r#"for process in /proc/[0-9]*; do
 if grep -qs "/$1\.service\(/\|\$\)" "$process/cgroup"; then cat "$process/status" 2>/dev/null && echo; fi
 done; true"#;
 
+/// Filter mode, as `Seccomp:` of proc_pid_status(5) says it.
+const FILTERED: &str = "2";
+
 /// What one process may do.
 #[derive(Debug)]
 struct Privileges {
@@ -44,6 +47,8 @@ struct Privileges {
     effective: u64,
     /// No new privileges.
     frozen: bool,
+    /// System call filters, those of the node itself included; none unless it is in filter mode.
+    filters: u32,
 }
 
 impl Privileges {
@@ -63,12 +68,16 @@ impl Privileges {
             bounding: set("CapBnd:")?,
             effective: set("CapEff:")?,
             frozen: field("NoNewPrivs:")? == "1",
+            filters: match field("Seccomp:")? {
+                FILTERED => field("Seccomp_filters:")?.parse()?,
+                _ => 0,
+            },
         })
     }
 }
 
 /// The service runs with exactly the capabilities of its definition, less what the whole node lacks, and nothing in
-/// its container has more.
+/// its container has more; and each of its processes has a system call filter besides those of the whole node.
 ///
 /// # Errors
 /// It is not active, or the kernel says something else; the error names the set.
@@ -76,7 +85,8 @@ pub fn are_as_defined(node: &Node, service: &str) -> Result<()> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../images/services/{service}.toml"));
     let container = Definition::load(&file)?.container;
     let frozen = container.process.no_new_privileges;
-    let bound = Privileges::of(&node.run(["cat", "/proc/1/status"])?)?.bounding & defined(&container)?;
+    let everything = Privileges::of(&node.run(["cat", "/proc/1/status"])?)?;
+    let bound = everything.bounding & defined(&container)?;
     let pid = main_process(node, service)?;
     let main = Privileges::of(&node.run(["cat", &format!("/proc/{pid}/status")])?)?;
     ensure!(
@@ -88,6 +98,10 @@ pub fn are_as_defined(node: &Node, service: &str) -> Result<()> {
         ensure!(
             beyond == 0 && (other.frozen || !frozen),
             "{service}: {other:x?} has {beyond:#x} besides {bound:#x}, and frozen should be {frozen}"
+        );
+        ensure!(
+            other.filters > everything.filters,
+            "{service}: {other:x?} has no filter of its own; the node: {everything:x?}"
         );
     }
     Ok(())

@@ -9,7 +9,7 @@ use crate::registry;
 use crate::tiny::{Forge, REPOSITORY};
 
 /// systemd-nspawn mounts a boot id of the box's own over the host's, and protecting /proc/sys would uncover that again:
-/// noded would see no boots.
+/// noded and the boot's recover would see no boots.
 const BOOT_ID: &str = "[Service]\nProtectKernelTunables=no\n";
 
 /// A node that has booted and trusts the forge's key, for releases from the registry, which is started, and for bundles
@@ -34,7 +34,10 @@ pub fn boot(name: &str, kind: Kind, stage: &Path, forge: &Forge, configuration: 
         .file("etc/nodectl/trust/policy.toml", policy)
         .file("etc/nodectl/trust/key.pub", forge.public("key")?);
     if kind == Kind::Box {
-        setup = setup.file("etc/systemd/system/noded.service.d/boot-id.conf", BOOT_ID);
+        for unit in ["noded", "nodectl-recover"] {
+            let drop_in = format!("etc/systemd/system/{unit}.service.d/boot-id.conf");
+            setup = setup.file(&drop_in, BOOT_ID);
+        }
     }
     Node::up(&Name::parse(name)?, &setup)
 }

@@ -34,9 +34,9 @@ fn leaf_crates_know_nothing_of_each_other() {
 #[test]
 fn unsafe_code_is_in_one_file_of_a_crate_and_in_the_inventory() {
     let inventory = std::fs::read_to_string(root().join("docs/security.md")).expect("docs/security.md");
-    for (path, text) in sources() {
+    for (path, text) in all_code() {
         let allowed = path.ends_with("src/sys.rs");
-        let used = text.contains("allow(unsafe_code)");
+        let used = allows_unsafe(&text);
         assert!(allowed || !used, "{} allows unsafe code", path.display());
         let listed = inventory.contains(&format!("| `{}` |", path.display()));
         assert!(
@@ -45,6 +45,30 @@ fn unsafe_code_is_in_one_file_of_a_crate_and_in_the_inventory() {
             path.display()
         );
     }
+}
+
+#[test]
+fn every_way_to_allow_unsafe_code_is_seen() {
+    for (text, expected) in [
+        ("#![allow(unsafe_code)]", true),
+        ("#[expect(unsafe_code, reason = \"x\")]", true),
+        ("#[allow(\n    dead_code,\n    unsafe_code\n)]", true),
+        ("#[cfg_attr(test, warn(unsafe_code))]", true),
+        ("#[allow(dead_code)]\nfn f(unsafe_code: u8) {}", false),
+        ("#![deny(unsafe_code)]\n#![forbid(unsafe_code)]", false),
+    ] {
+        assert_eq!(allows_unsafe(text), expected, "{text}");
+    }
+}
+
+/// Whether a level is set that lets unsafe code pass.
+fn allows_unsafe(text: &str) -> bool {
+    ["allow(", "expect(", "warn("].iter().any(|level| {
+        text.split(level).skip(1).any(|rest| {
+            let lints = rest.split(')').next().unwrap_or_default();
+            lints.split([',', ' ', '\n']).any(|lint| lint == "unsafe_code")
+        })
+    })
 }
 
 #[test]
@@ -146,6 +170,33 @@ fn sources() -> impl Iterator<Item = (PathBuf, String)> {
             (path.strip_prefix(root()).unwrap().to_owned(), text)
         })
     })
+}
+
+/// Everything that is compiled: sources, tests, benches and fuzz targets.
+fn all_code() -> impl Iterator<Item = (PathBuf, String)> {
+    // This file says in tables what it looks for.
+    let own = Path::new("tests/tests/architecture.rs");
+    let mut files = Vec::new();
+    for name in CRATES.iter().copied().chain(["fuzz"]) {
+        walk(&root().join(name), &mut files);
+    }
+    files.into_iter().filter_map(move |path| {
+        let text = fs::read_to_string(&path).unwrap();
+        let path = path.strip_prefix(root()).unwrap().to_owned();
+        (path != own).then_some((path, text))
+    })
+}
+
+/// All sources below a directory, if there is one, except what was built there.
+fn walk(directory: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() && !path.ends_with("target") {
+            walk(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
 }
 
 fn collect(directory: &Path, files: &mut Vec<PathBuf>) {

@@ -1,6 +1,6 @@
 //! The table of capabilities in the documentation is that of the definitions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,35 @@ fn documented_capabilities_are_those_of_the_definitions() {
         "docs/capabilities.md lacks\n{}\nand should not have\n{stale:#?}",
         missing.join("\n")
     );
+}
+
+/// The table in docs/security.md: which filter is loaded for which services, and none goes without.
+#[test]
+fn every_service_has_the_documented_filter() {
+    let mut filters: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for definition in definitions() {
+        let file = match &definition.container.seccomp {
+            Seccomp::Default => "runtime/src/seccomp/default.json".to_owned(),
+            Seccomp::Profile { name, .. } => format!("images/seccomp/{name}.json"),
+            Seccomp::Unconfined { .. } => panic!("{} is unconfined", definition.name),
+        };
+        assert!(root().join(&file).exists(), "{file}");
+        filters.entry(file).or_default().insert(definition.name);
+    }
+    let page = fs::read_to_string(root().join("docs/security.md")).unwrap();
+    let told: BTreeSet<&str> = page
+        .lines()
+        .filter(|line| line.starts_with("| `") && line.contains("seccomp/"))
+        .collect();
+    let expected: BTreeSet<String> = filters
+        .into_iter()
+        .map(|(file, services)| {
+            let services: Vec<String> = services.into_iter().collect();
+            format!("| `{file}` | {} |", services.join(", "))
+        })
+        .collect();
+    let expected: BTreeSet<&str> = expected.iter().map(String::as_str).collect();
+    assert_eq!(told, expected, "docs/security.md, and the definitions");
 }
 
 #[test]

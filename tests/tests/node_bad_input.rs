@@ -18,7 +18,7 @@ use node_tests::stage::begin;
 use node_tests::story::Story;
 use node_tests::tiny::{self, Forge, Image, Release, Service, reference};
 use node_tests::{registry, teardown, tiny_node};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const STATE: &str = "/var/lib/nodectl";
 
@@ -75,6 +75,7 @@ const CASES: &[(&str, Case)] = &[
     ("download only, then upgrade", download_only),
     ("pin and gc", pin_and_gc),
     ("fsck and repair", fsck),
+    ("the daily check", daily_check),
     ("set, unset and exec", set_unset_exec),
     ("logs", logs),
     ("start, stop and restart", start_stop_restart),
@@ -726,8 +727,8 @@ fn pin_and_gc(world: &World) -> Result<()> {
     world.at_rest()
 }
 
-fn fsck(world: &World) -> Result<()> {
-    world.nodectl(&["fsck"])?.expect(0)?;
+/// A file of the image of `change`, of which nothing else has a copy.
+fn payload(world: &World) -> Result<PathBuf> {
     let status = world.status()?;
     let services = status["services"].as_array().context("no services")?;
     let change = services
@@ -738,17 +739,66 @@ fn fsck(world: &World) -> Result<()> {
         .as_str()
         .unwrap_or_default()
         .trim_start_matches("sha256:");
-    let file = world.node.path(&format!("{STATE}/store/trees/{image}/payload"))?;
-    let good = fs::read(&file).with_context(|| format!("read {}", file.display()))?;
+    world.node.path(&format!("{STATE}/store/trees/{image}/payload"))
+}
+
+/// Flips a bit in a file; its content before.
+fn flip(file: &Path) -> Result<Vec<u8>> {
+    let good = fs::read(file).with_context(|| format!("read {}", file.display()))?;
     let mut bad = good.clone();
     bad[1000] ^= 1;
-    fs::write(&file, bad)?;
+    fs::write(file, bad)?;
+    Ok(good)
+}
+
+fn fsck(world: &World) -> Result<()> {
+    world.nodectl(&["fsck"])?.expect(0)?;
+    let file = payload(world)?;
+    let good = flip(&file)?;
     let before = world.seen()?;
     let said = world.nodectl(&["fsck"])?;
     says(&said, 65, &["/payload", "change"])?;
     says(&world.nodectl(&["fsck", "--repair"])?, 0, &["/payload"])?;
     world.nodectl(&["fsck"])?.expect(0)?;
     ensure!(fs::read(&file)? == good, "the byte is still flipped");
+    world.unchanged(&before)
+}
+
+/// The unit that the timer starts, with all that its sandbox takes from it.
+fn daily_check(world: &World) -> Result<()> {
+    let node = &world.node;
+    node.run(["systemctl", "is-active", "nodectl-fsck.timer"])?;
+    let all_in_a_day = "/etc/nodectl/node.toml.d/60-check.toml";
+    node.write(all_in_a_day, "[check]\ndays = 1\n")?;
+    let unit = "nodectl-fsck.service";
+    node.run(["systemctl", "start", unit])?;
+    let last = || Ok::<_, anyhow::Error>(world.status()?["check"].clone());
+    let clean = last()?;
+    ensure!(
+        clean["light"] == true && clean["findings"] == json!([]),
+        "before anything was broken: {clean}"
+    );
+    let before = world.seen()?;
+    let good = flip(&payload(world)?)?;
+    let started = node.attempt(["systemctl", "start", unit])?;
+    ensure!(!started.status.success(), "it does not see the flipped byte");
+    let shown = node.run(["systemctl", "show", "--property=Result,ExecMainStatus", unit])?;
+    ensure!(
+        shown.contains("Result=exit-code") && shown.contains("ExecMainStatus=65"),
+        "it failed for another reason: {shown}"
+    );
+    let status = world.status()?;
+    let text = status["check"]["findings"].to_string();
+    ensure!(
+        status["healthy"] == false && text.contains("/payload"),
+        "the status does not say so: {status:#}"
+    );
+    says(&world.nodectl(&["fsck", "--repair"])?, 0, &["/payload"])?;
+    node.run(["systemctl", "start", unit])?;
+    node.run(["rm", all_in_a_day])?;
+    let clean = last()?;
+    ensure!(clean["findings"] == json!([]), "after the repair: {clean}");
+    ensure!(fs::read(payload(world)?)? == good, "the byte is still flipped");
     world.unchanged(&before)
 }
 

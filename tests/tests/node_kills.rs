@@ -88,6 +88,11 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
         Ok(())
     })?;
     story.show(&format!("{counts:?}"));
+    let hit = [counts.noded, counts.nodectl, counts.launcher, counts.restarted];
+    ensure!(
+        rounds < 24 || !hit.contains(&0),
+        "something was never hit, all its kills came too late: {counts:?}"
+    );
     story.step(
         &format!("noded is killed {IN_A_ROW} times in a row, as soon as it is back"),
         |_| world.killed_in_a_row(),
@@ -126,6 +131,7 @@ struct Counts {
     noded: u32,
     nodectl: u32,
     launcher: u32,
+    restarted: u32,
     too_late: u32,
     old: u32,
     new: u32,
@@ -190,7 +196,8 @@ impl World {
             _ if !hit => &mut counts.too_late,
             Victim::Noded => &mut counts.noded,
             Victim::Nodectl => &mut counts.nodectl,
-            Victim::Launcher | Victim::Restarted => &mut counts.launcher,
+            Victim::Launcher => &mut counts.launcher,
+            Victim::Restarted => &mut counts.restarted,
         };
         *count += 1;
         let status = nodectl::settled(&self.node, SETTLE)?;

@@ -34,10 +34,18 @@ echo "== damage"
 # These have to be violated: what podman and skopeo lose, and what nodectl would lose without its barriers.
 must_fail() {
   echo "== $*: violations expected"
-  if "$torture" "$@"; then
+  local log failed=0
+  log=$(mktemp)
+  "$torture" "$@" 2>&1 | tee "$log" || failed=1
+  if [ $failed = 0 ]; then
     echo "torture $* saw nothing" >&2
     exit 1
   fi
+  if ! grep --quiet VIOLATION "$log"; then
+    echo "torture $* did not get to see anything" >&2
+    exit 1
+  fi
+  rm "$log"
 }
 must_fail peer skopeo
 must_fail peer podman

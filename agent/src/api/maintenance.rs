@@ -48,7 +48,7 @@ pub struct FsckFinding {
     pub problem: String,
     /// Images that use it, `sha256:…`.
     pub images: Vec<String>,
-    /// Services of the current deployment that use it.
+    /// Services that use it, in any deployment.
     pub services: Vec<String>,
     /// Whether it has been put right.
     pub repaired: bool,

@@ -75,8 +75,8 @@ pub struct RegistriesFragment {
     pub insecure_http: Vec<String>,
     /// Credentials, containers-auth.json(5).
     pub auth_file: Option<PathBuf>,
-    /// Registry host → hosts that its credentials may be sent to for a token, if they share no parent
-    /// domain with it.
+    /// Registry host → hosts that its credentials may be sent to for a token, besides itself, its parent
+    /// domain and those right below it.
     pub auth_realms: BTreeMap<String, Vec<String>>,
     /// Registry host → file with the certificates (PEM) that alone may vouch for it.
     pub ca_files: BTreeMap<String, PathBuf>,

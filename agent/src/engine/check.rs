@@ -85,22 +85,20 @@ impl Engine {
         repair: Option<&node_images::store::Locked>,
     ) -> Result<FsckReport> {
         let mut report = self.ports.images.fsck(settings, content, repair).await?;
+        let of_the_store = report.findings.len();
         report.findings.extend(self.damaged_documents()?);
-        let present = current(&self.roots).unwrap_or(None);
         for seq in list(&self.roots)? {
             match Deployment::load(&self.roots, seq) {
                 Ok(deployment) => {
-                    if present == Some(seq) {
-                        name_services(&mut report.findings, &deployment);
-                    }
+                    name_services(&mut report.findings[..of_the_store], &deployment);
                     report.findings.extend(self.missing(&deployment));
                     report.findings.extend(damaged_bundles(&deployment)?);
-                    report.findings.extend(damaged_files(&deployment));
                 }
                 Err(e) => report
                     .findings
                     .push(finding(format!("deployment {seq}"), e.chain(), Vec::new())),
             }
+            report.findings.extend(damaged_files(&self.roots.deployment(seq)));
         }
         Ok(report)
     }
@@ -110,11 +108,14 @@ impl Engine {
     /// What a deployment needs and is not there.
     fn missing(&self, deployment: &Deployment) -> Vec<FsckFinding> {
         let subject = format!("deployment {}", deployment.seq);
-        let notes = self
-            .way_back(Some(deployment))
-            .unwrap_or_else(|e| vec![e.chain()]);
-        let tell = |note| finding(subject.clone(), note, Vec::new());
-        notes.into_iter().map(tell).collect()
+        let tell = |note, services| finding(subject.clone(), note, services);
+        match self.lacks(deployment) {
+            Ok(lacks) => lacks
+                .into_iter()
+                .map(|(service, note)| tell(note, vec![service]))
+                .collect(),
+            Err(e) => vec![tell(e.chain(), Vec::new())],
+        }
     }
 
     /// What the node remembers of itself.
@@ -174,25 +175,38 @@ fn finding(subject: String, problem: String, services: Vec<String>) -> FsckFindi
     }
 }
 
-/// Names the services of the current deployment that use a broken image. Findings that name no image have the services
-/// that they are about.
+/// Names the services of a deployment that use a broken image, besides those that are named already: what only another
+/// deployment uses is what a rollback would start.
 fn name_services(findings: &mut [FsckFinding], deployment: &Deployment) {
-    for finding in findings.iter_mut().filter(|finding| !finding.images.is_empty()) {
+    for finding in findings {
         let uses = deployment.document.services.iter();
-        finding.services = uses
+        let using = uses
             .filter(|(_, s)| finding.images.contains(&s.manifest.to_string()))
-            .map(|(n, _)| n.clone())
-            .collect();
+            .map(|(n, _)| n.clone());
+        finding.services.extend(using);
+        finding.services.sort();
+        finding.services.dedup();
+    }
+}
+
+/// The service that a file of a deployment belongs to, by its path there: what is missing has nothing else to tell it.
+fn service_of(path: &str) -> Option<String> {
+    let mut parts = path.split('/');
+    match (parts.next()?, parts.next()?) {
+        ("services", name) => Some(name.to_owned()),
+        ("units", file) => file.strip_suffix(".service").map(str::to_owned),
+        _ => None,
     }
 }
 
 /// Files that are no longer what they were when the deployment was made.
-fn damaged_files(deployment: &Deployment) -> Vec<FsckFinding> {
+fn damaged_files(deployment: &std::path::Path) -> Vec<FsckFinding> {
     let tell = |path: String, problem: String| {
-        let path = deployment.path.join(path);
-        finding(path.display().to_string(), problem, Vec::new())
+        let services = service_of(&path).into_iter().collect();
+        let path = deployment.join(path);
+        finding(path.display().to_string(), problem, services)
     };
-    match sums::check(&deployment.path) {
+    match sums::check(deployment) {
         Ok(wrong) => wrong
             .into_iter()
             .map(|(path, problem)| tell(path, problem.to_owned()))

@@ -124,21 +124,25 @@ impl Engine {
         let Some(present) = present else {
             return Ok(Vec::new());
         };
-        let mut notes = Vec::new();
-        for (name, service) in &present.document.services {
+        let lacks = self.lacks(present)?;
+        Ok(lacks.into_iter().map(|(_, note)| note).collect())
+    }
+
+    /// What a deployment needs and is not there, with the service that needs it.
+    pub(super) fn lacks(&self, deployment: &Deployment) -> Result<Vec<(String, String)>> {
+        let mut lacks = Vec::new();
+        for (name, service) in &deployment.document.services {
             if self.ports.images.facts(&service.manifest)?.is_none() {
-                notes.push(format!(
-                    "image {} of service {name} is not in the store",
-                    service.manifest
-                ));
+                let note = format!("image {} of service {name} is not in the store", service.manifest);
+                lacks.push((name.clone(), note));
             }
-            let digest = present.bundle(name).join("digest");
+            let digest = deployment.bundle(name).join("digest");
             let text = std::fs::read_to_string(&digest).unwrap_or_default();
             if text.trim() != service.digest {
-                notes.push(format!("{} is damaged", digest.display()));
+                lacks.push((name.clone(), format!("{} is damaged", digest.display())));
             }
         }
-        Ok(notes)
+        Ok(lacks)
     }
 
     /// Renders the deployment. All images have to be in the store.

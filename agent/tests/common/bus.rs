@@ -56,6 +56,23 @@ impl Bus {
         Self::new(&policies)
     }
 
+    /// The installed policy, and the one that docs/security.md gives for another group, of which the ordinary user is a
+    /// member.
+    pub fn with_the_documented_drop_in() -> Self {
+        let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/security.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let (_, after) = page.split_once("```xml\n").expect("a policy");
+        let (text, _) = after.split_once("```").expect("its end");
+        assert!(text.contains("group=\"operators\""), "{text}");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("nodectl-operators.conf");
+        std::fs::write(&file, text.replace("operators", "nogroup")).unwrap();
+        let installed = installed_policy();
+        let include = |path: &Path| format!("<include>{}</include>", path.display());
+        // It is read when the bus starts.
+        Self::new(&(include(&file) + &include(&installed)))
+    }
+
     pub fn new(policy: &str) -> Self {
         assert!(
             nix::unistd::geteuid().is_root(),

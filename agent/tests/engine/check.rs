@@ -21,10 +21,15 @@ async fn a_finding_names_the_services_it_is_about() {
     node.upgrade("r:2").await.unwrap();
     let older = Deployment::load(&node.roots, Seq(1)).unwrap().bundle("net");
     std::fs::write(older.join("launch.json"), "{}").unwrap();
-    let manifest = {
-        let current = Deployment::load(&node.roots, Seq(2)).unwrap();
-        current.document.services["compute"].manifest.to_string()
+    let manifest = |seq, name: &str| {
+        let deployment = Deployment::load(&node.roots, Seq(seq)).unwrap();
+        deployment.document.services[name].manifest.to_string()
     };
+    let (present, past) = (manifest(2, "compute"), manifest(1, "compute"));
+    assert_ne!(present, past);
+    node.world.script().store.remove(&past.parse().unwrap());
+    let units = Deployment::load(&node.roots, Seq(1)).unwrap().path.join("units");
+    std::fs::write(units.join("compute.service"), "[Service]\n").unwrap();
     let image = |subject: &str, image: String| FsckFinding {
         subject: subject.into(),
         problem: "damaged".into(),
@@ -33,11 +38,23 @@ async fn a_finding_names_the_services_it_is_about() {
         repaired: false,
     };
     node.world.script().broken = vec![
-        image("object 1", manifest),
+        image("object 1", present),
         image("object 2", "sha256:of nobody".into()),
+        image("object 3", past.clone()),
     ];
     let found = node.engine().fsck(Depth::Full).await.unwrap().findings;
     assert_eq!(services_of(&found, "object 1"), ["compute"]);
     assert_eq!(services_of(&found, "object 2"), [""; 0]);
+    let why = "only a rollback would start it";
+    assert_eq!(services_of(&found, "object 3"), ["compute"], "{why}");
     assert_eq!(services_of(&found, "1/services/net"), ["net"]);
+    assert_eq!(services_of(&found, "1/services/net/launch.json"), ["net"]);
+    assert_eq!(services_of(&found, "1/units/compute.service"), ["compute"]);
+    let lost = found.iter().find(|finding| finding.problem.contains(&past));
+    assert_eq!(lost.expect("its image is not in the store").services, ["compute"]);
+
+    std::fs::remove_file(units.join("base.service")).unwrap();
+    let found = node.engine().fsck(Depth::Full).await.unwrap().findings;
+    let why = "also where the deployment can't be read for it";
+    assert_eq!(services_of(&found, "1/units/base.service"), ["base"], "{why}");
 }

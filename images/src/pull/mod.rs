@@ -347,8 +347,13 @@ pub fn layer_reader(
             progress: &crate::progress::Silent,
             cancel: &CancellationToken::new(),
         };
-        // The reader hears of a failure through the channel.
-        let _ = feed.run(&mut Partial::none(), sender).await;
+        let (reader, mut nothing) = (sender.clone(), Partial::none());
+        tokio::select! {
+            // The reader hears of a failure through the channel.
+            _ = feed.run(&mut nothing, sender) => {}
+            // It has had enough: nothing more is fetched.
+            () = reader.closed() => {}
+        }
     });
     let read = |source| ImportError::Read { diff_id, source };
     let reader = compression.reader(ChunkReader::new(receiver)).map_err(read);

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::auth_file::Credentials;
 use super::challenge::{Challenge, may_have_credentials};
-use super::endpoint::{Endpoint, host_of, plain_http};
+use super::endpoint::{Endpoint, host_of, leads_inward, plain_http};
 use super::error::RegistryError;
 use super::transport::{Access, Call, Transport, shown, unreachable};
 
@@ -67,6 +67,9 @@ impl Transport {
         };
         if realm.scheme() != "https" && !plain_http(&self.config, &host_of(realm)) {
             return Err(odd("its realm is plain HTTP"));
+        }
+        if leads_inward(&endpoint.base, realm) {
+            return Err(odd("its realm leads back into this machine"));
         }
         let mut request = self.client_for(realm).get(realm.clone());
         if let Some(credentials) = credentials {

@@ -67,12 +67,16 @@ fn bearer(challenge: &http_auth::ChallengeRef<'_>) -> Result<Challenge, String> 
     })
 }
 
+/// Token servers that are known to belong to a registry although neither is the other's parent domain.
+const KNOWN: &[(&str, &str)] = &[("registry-1.docker.io", "auth.docker.io")];
+
 /// Whether the credentials of `registry` may be sent to `realm`.
 ///
 /// The protocol lets a registry name any URL, so a forged challenge could collect passwords.
-/// Allowed are the registry itself, a host under the same parent domain (`registry.example.com` →
-/// `auth.example.com`), and what `auth_realms` lists; over plain HTTP only where the
-/// configuration allows that for the realm's host.
+/// Allowed are the registry itself, its parent domain (`registry.gitlab.com` → `gitlab.com`) and one below it
+/// (`docker.io` → `auth.docker.io`), the [`KNOWN`] pairs, and what `auth_realms` lists; over plain HTTP only where
+/// the configuration allows that for the realm's host. A sibling is nobody's relative: under `azurecr.io` or `co.uk`
+/// each name has another owner.
 pub(super) fn may_have_credentials(config: &RegistryConfig, registry: &str, realm: &Url) -> bool {
     let host = host_of(realm);
     if realm.scheme() != "https" && !plain_http(config, &host) {
@@ -90,21 +94,24 @@ pub(super) fn may_have_credentials(config: &RegistryConfig, registry: &str, real
         return true;
     }
     let registry_name = registry.split_once(':').map_or(registry, |(name, _)| name);
-    realm.scheme() == "https" && share_a_domain(registry_name, name)
+    realm.scheme() == "https" && are_related(registry_name, name)
 }
 
-/// `a.example.com` and `b.example.com`, or one the parent of the other; at least two labels in
-/// common. Never true for addresses.
-fn share_a_domain(a: &str, b: &str) -> bool {
-    if a.parse::<std::net::IpAddr>().is_ok() || b.parse::<std::net::IpAddr>().is_ok() {
+/// The same name, one the parent of the other with at least two labels, or known. Never true for two addresses.
+fn are_related(registry: &str, realm: &str) -> bool {
+    if [registry, realm]
+        .iter()
+        .any(|name| name.parse::<std::net::IpAddr>().is_ok())
+    {
         return false;
     }
-    let parent = |name: &str| name.split_once('.').map(|(_, rest)| rest.to_owned());
-    let real = |domain: &str| domain.contains('.');
-    a == b
-        || parent(a).is_some_and(|p| p == b && real(b))
-        || parent(b).is_some_and(|p| p == a && real(a))
-        || matches!((parent(a), parent(b)), (Some(x), Some(y)) if x == y && real(&x))
+    let is_parent = |parent: &str, child: &str| {
+        parent.contains('.') && child.split_once('.').is_some_and(|(_, rest)| rest == parent)
+    };
+    registry == realm
+        || is_parent(registry, realm)
+        || is_parent(realm, registry)
+        || KNOWN.contains(&(registry, realm))
 }
 
 #[cfg(test)]
@@ -185,6 +192,16 @@ mod tests {
             ("q.example", "https://sso.other/token", true),
             ("r.example", "https://sso.other/token", false),
             ("q.example", "https://evil.example/token", false),
+            ("q.azurecr.io", "https://q.azurecr.io/oauth2/token", true),
+            ("q.azurecr.io", "https://evil.azurecr.io/token", false),
+            ("a.co.uk", "https://b.co.uk/token", false),
+            ("co.uk", "https://uk/token", false),
+            ("registry.example.com", "https://auth.example.com/token", false),
+            ("registry.example.com", "https://example.com/token", true),
+            ("example.com:5000", "https://auth.example.com/token", true),
+            ("example.com", "https://a.b.example.com/token", false),
+            ("registry-1.docker.io", "https://evil.docker.io/token", false),
+            ("auth.docker.io", "https://registry-1.docker.io/token", false),
             ("q.example.com", "https://q.example.com.evil.net/token", false),
             ("127.0.0.1:5000", "http://127.0.0.1:5000/token", true),
             ("127.0.0.1:5000", "http://127.0.0.1:5001/token", false),

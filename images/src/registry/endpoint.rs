@@ -113,6 +113,36 @@ pub(super) fn is_loopback(name: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
+/// Whether a registry elsewhere leads to this machine, or to what only this machine reaches (link-local: metadata
+/// services). Names are not looked up here.
+pub(super) fn leads_inward(from: &Url, to: &Url) -> bool {
+    let inward = |url: &Url| url.host_str().is_some_and(is_inward);
+    inward(to) && !inward(from)
+}
+
+fn is_inward(name: &str) -> bool {
+    let name = name
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .trim_end_matches('.');
+    if name == "localhost" || name.ends_with(".localhost") {
+        return true;
+    }
+    let v4 = |address: std::net::Ipv4Addr| {
+        address.is_loopback() || address.is_unspecified() || address.is_link_local()
+    };
+    match name.parse::<std::net::IpAddr>() {
+        Ok(std::net::IpAddr::V4(address)) => v4(address),
+        Ok(std::net::IpAddr::V6(address)) => {
+            address.is_loopback()
+                || address.is_unspecified()
+                || address.is_unicast_link_local()
+                || address.to_ipv4_mapped().is_some_and(v4)
+        }
+        Err(_) => false,
+    }
+}
+
 /// `host[:port]` of a URL, the port only where it is written.
 pub(super) fn host_of(url: &Url) -> String {
     match (url.host_str(), url.port()) {
@@ -177,6 +207,33 @@ mod tests {
         ];
         for (host, expected) in table {
             assert_eq!(plain_http(&config(), host), expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn what_leads_back_into_this_machine_is_known() {
+        let url = |host: &str| Url::parse(&format!("https://{host}/")).expect("url");
+        let table = [
+            ("q.example", "s3.example", false),
+            ("q.example", "10.0.0.1", false),
+            ("q.example", "127.0.0.1:5000", true),
+            ("q.example", "127.1", true),
+            ("q.example", "0x7f000001", true),
+            ("q.example", "0.0.0.0", true),
+            ("q.example", "[::1]:5000", true),
+            ("q.example", "[::]", true),
+            ("q.example", "[::ffff:127.0.0.1]", true),
+            ("q.example", "localhost", true),
+            ("q.example", "LOCALHOST.", true),
+            ("q.example", "a.localhost", true),
+            ("q.example", "localhost.example", false),
+            ("q.example", "169.254.169.254", true),
+            ("q.example", "[fe80::1]", true),
+            ("q.example", "[fd00::1]", false),
+            ("127.0.0.1:5000", "localhost:5001", false),
+        ];
+        for (from, to, expected) in table {
+            assert_eq!(leads_inward(&url(from), &url(to)), expected, "{from} {to}");
         }
     }
 

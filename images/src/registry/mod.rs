@@ -50,8 +50,8 @@ pub struct RegistryConfig {
     /// Credentials file in the format of containers-auth.json(5). Without it the usual places of
     /// podman and docker are searched.
     pub auth_file: Option<PathBuf>,
-    /// Registry host → hosts that its credentials may be sent to for a token, if they share no
-    /// parent domain with it.
+    /// Registry host → hosts that its credentials may be sent to for a token, besides itself, its
+    /// parent domain and those right below it.
     pub auth_realms: BTreeMap<String, Vec<String>>,
     /// Registry host (`host` or `host:port`) → file with the certificates (PEM) that alone may vouch for it.
     /// Hosts that are not named are checked against the system's certificates.

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::RegistryConfig;
 use super::auth_file::AuthFiles;
 use super::clients::Clients;
-use super::endpoint::{Endpoint, host_of, is_loopback, plain_http};
+use super::endpoint::{Endpoint, host_of, leads_inward, plain_http};
 use super::error::RegistryError;
 use super::retry::{Pauses, RetryPolicy, Verdict, retry_after};
 
@@ -99,8 +99,11 @@ impl Transport {
         let mut authorization = self.token(&key);
         for last in [false, true] {
             let response = self.follow(call, authorization.as_ref()).await?;
-            if response.status() != StatusCode::UNAUTHORIZED {
-                return self.checked(response, call).await;
+            // Only the registry itself may challenge: whoever it redirects to could name any realm.
+            let challenged = response.status() == StatusCode::UNAUTHORIZED
+                && same_origin(response.url(), &call.endpoint.base);
+            if !challenged {
+                return self.checked(response).await;
             }
             if last {
                 break;
@@ -203,8 +206,7 @@ impl Transport {
                 reason,
             })
         };
-        let loops_back = |url: &Url| url.host_str().is_some_and(is_loopback);
-        if loops_back(&target) && !loops_back(from) {
+        if leads_inward(from, &target) {
             return refuse("leads back into this machine");
         }
         match target.scheme() {
@@ -225,23 +227,23 @@ impl Transport {
     }
 
     /// Turns an error answer into an error.
-    async fn checked(&self, response: Response, call: &Call<'_>) -> Result<Response, RegistryError> {
+    async fn checked(&self, response: Response) -> Result<Response, RegistryError> {
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
-        let url = shown(&call.url);
+        let url = response.url().clone();
         let pause = response
             .headers()
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| retry_after(value, self.pauses.now()));
         let body = self
-            .read(response, &call.url, MAX_ERROR_BODY)
+            .read(response, &url, MAX_ERROR_BODY)
             .await
             .unwrap_or_default();
         Err(RegistryError::Status {
-            url,
+            url: shown(&url),
             status: status.as_u16(),
             message: message(&body),
             retry_after: pause,

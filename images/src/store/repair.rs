@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::finding::Finding;
 use super::fsck::{Content, FsckOptions, FsckReport, Loaded};
@@ -110,20 +111,44 @@ impl Repair<'_> {
         let writer = ObjectWriter::create_for(layout.clone(), objects, wanted.objects.clone())?;
         let mut indexes = Vec::new();
         for layer in loaded.layer_refs() {
-            if !wanted.layers.contains(&layer.diff_id) {
+            let Some(part) = wanted.layers.get(&layer.diff_id) else {
                 continue;
-            }
+            };
             let read_error = |source| ImportError::Read {
                 diff_id: layer.diff_id,
                 source,
             };
-            let tar = fetch(layer).map_err(read_error)?;
-            let imported = pipe::import(tar, &layer.diff_id, policy, &writer)?;
-            let path = self.dir.join(format!("{}.json", layer.diff_id.hex()));
-            documents::write_layer(&path, &imported.index)?;
-            indexes.push((layer.diff_id, path));
+            let enough = AtomicBool::new(false);
+            let tar = UntilEnough {
+                tar: fetch(layer).map_err(read_error)?,
+                writer: &writer,
+                missing: part.iter().copied().collect(),
+                whole: wanted.indexes.contains(&layer.diff_id),
+                enough: &enough,
+            };
             self.done.layers += 1;
+            match pipe::import(tar, &layer.diff_id, policy, &writer) {
+                Ok(imported) => {
+                    let path = self.dir.join(format!("{}.json", layer.diff_id.hex()));
+                    documents::write_layer(&path, &imported.index)?;
+                    indexes.push((layer.diff_id, path));
+                }
+                // Each of the objects is what its name says, whatever the rest of the layer is.
+                Err(_) if enough.load(Ordering::Acquire) => {}
+                Err(error) => return Err(error),
+            }
         }
+        self.put_in_place(wanted, &writer, indexes)
+    }
+
+    /// Makes all of it durable before anything gets its name.
+    fn put_in_place(
+        &mut self,
+        wanted: &Wanted,
+        writer: &ObjectWriter,
+        indexes: Vec<(Digest, PathBuf)>,
+    ) -> Result<HashSet<ObjectId>, ImportError> {
+        let layout = &self.store.layout;
         let fresh: Vec<_> = wanted
             .objects
             .iter()
@@ -239,10 +264,36 @@ impl Repair<'_> {
     }
 }
 
+/// An archive that ends with an error as soon as all that is wanted of it was written: nothing more is fetched then.
+struct UntilEnough<'a> {
+    tar: Box<dyn Read + Send>,
+    writer: &'a ObjectWriter,
+    missing: Vec<ObjectId>,
+    /// It is read to its end whatever was written.
+    whole: bool,
+    enough: &'a AtomicBool,
+}
+
+impl Read for UntilEnough<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if !self.whole {
+            self.missing.retain(|id| self.writer.pending(id).is_none());
+            if self.missing.is_empty() {
+                self.enough.store(true, Ordering::Release);
+                return Err(io::Error::other("nothing more is wanted"));
+            }
+        }
+        self.tar.read(buf)
+    }
+}
+
 /// What has to be fetched.
 #[derive(Default)]
 struct Wanted {
-    layers: BTreeSet<Digest>,
+    /// Layers, and the objects that each is read for.
+    layers: BTreeMap<Digest, BTreeSet<ObjectId>>,
+    /// Layers whose index is made anew, for which all of them has to be read.
+    indexes: BTreeSet<Digest>,
     objects: HashSet<ObjectId>,
     records: BTreeSet<Digest>,
 }
@@ -253,12 +304,16 @@ impl Wanted {
         for finding in findings {
             match finding {
                 Finding::Record { image, .. } => drop(wanted.records.insert(*image)),
-                Finding::Layer { diff_id, .. } => drop(wanted.layers.insert(*diff_id)),
+                Finding::Layer { diff_id, .. } => {
+                    wanted.layers.entry(*diff_id).or_default();
+                    wanted.indexes.insert(*diff_id);
+                }
                 Finding::Object { object, layers, .. } => {
                     wanted.objects.insert(*object);
                     // One of them is enough; one that is fetched anyway is best.
-                    if !layers.iter().any(|layer| wanted.layers.contains(layer)) {
-                        wanted.layers.extend(layers.first());
+                    let fetched = layers.iter().find(|layer| wanted.layers.contains_key(*layer));
+                    if let Some(layer) = fetched.or(layers.first()).copied() {
+                        wanted.layers.entry(layer).or_default().insert(*object);
                     }
                 }
                 Finding::Tree { .. } => {}

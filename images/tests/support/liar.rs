@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -53,6 +53,10 @@ pub struct Answer {
     pub reset: bool,
     /// One byte at a time, with this pause after each; headers as well.
     pub drip: Option<Duration>,
+    /// The headers come at once all the same.
+    pub prompt_head: bool,
+    /// The connection ends after so many bytes, headers included.
+    pub ends_after: Option<usize>,
 }
 
 impl Answer {
@@ -104,6 +108,7 @@ type Behaviour = dyn Fn(&Asked) -> Answer + Send + Sync;
 pub struct Liar {
     pub host: String,
     asked: Arc<Mutex<Vec<Asked>>>,
+    sent: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -131,21 +136,30 @@ impl Liar {
         let stop = Arc::new(AtomicBool::new(false));
         let behaviour: Arc<Behaviour> = Arc::new(behaviour);
         let (log, stopping) = (Arc::clone(&asked), Arc::clone(&stop));
+        let sent = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&sent);
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 if stopping.load(Ordering::SeqCst) {
                     return;
                 }
                 let (log, behaviour, tls) = (Arc::clone(&log), Arc::clone(&behaviour), tls.clone());
+                let sent = Arc::clone(&counted);
                 std::thread::spawn(move || {
+                    let talk = Talk {
+                        log: &log,
+                        sent: &sent,
+                        behaviour: behaviour.as_ref(),
+                    };
                     // A client that goes away is part of many tests.
-                    let _ = connection(stream, &log, behaviour.as_ref(), tls.as_ref());
+                    let _ = talk.connection(stream, tls.as_ref());
                 });
             }
         });
         Liar {
             host,
             asked,
+            sent,
             stop,
             thread: Some(thread),
         }
@@ -153,6 +167,11 @@ impl Liar {
 
     pub fn asked(&self) -> Vec<Asked> {
         self.asked.lock().expect("unpoisoned").clone()
+    }
+
+    /// Bytes of bodies that clients or the sockets to them have taken so far.
+    pub fn sent(&self) -> usize {
+        self.sent.load(Ordering::SeqCst)
     }
 
     /// How often a path with this ending was asked for.
@@ -164,33 +183,88 @@ impl Liar {
     }
 }
 
-fn connection(
-    stream: TcpStream,
-    log: &Mutex<Vec<Asked>>,
-    behaviour: &Behaviour,
-    tls: Option<&SslAcceptor>,
-) -> std::io::Result<()> {
-    let socket = stream.try_clone()?;
-    let answer = match tls {
-        None => serve(stream, log, behaviour)?,
-        Some(acceptor) => {
-            let mut stream = stream;
-            let asked = asked(&mut stream)?;
-            log.lock().expect("unpoisoned").push(asked);
-            stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
-            let inner = acceptor.accept(stream).map_err(std::io::Error::other)?;
-            serve(inner, log, behaviour)?
-        }
-    };
-    if answer.reset {
-        let now = nix::libc::linger {
-            l_onoff: 1,
-            l_linger: 0,
+/// One connection.
+struct Talk<'a> {
+    log: &'a Mutex<Vec<Asked>>,
+    sent: &'a AtomicUsize,
+    behaviour: &'a Behaviour,
+}
+
+impl Talk<'_> {
+    fn connection(&self, stream: TcpStream, tls: Option<&SslAcceptor>) -> std::io::Result<()> {
+        let socket = stream.try_clone()?;
+        let answer = match tls {
+            None => self.serve(stream)?,
+            Some(acceptor) => {
+                let mut stream = stream;
+                let asked = asked(&mut stream)?;
+                self.log.lock().expect("unpoisoned").push(asked);
+                stream.write_all(b"HTTP/1.1 200 Connected\r\n\r\n")?;
+                let inner = acceptor.accept(stream).map_err(std::io::Error::other)?;
+                self.serve(inner)?
+            }
         };
-        setsockopt(&socket, sockopt::Linger, &now)?;
-        return Ok(());
+        if answer.reset {
+            let now = nix::libc::linger {
+                l_onoff: 1,
+                l_linger: 0,
+            };
+            setsockopt(&socket, sockopt::Linger, &now)?;
+            return Ok(());
+        }
+        socket.shutdown(Shutdown::Write)
     }
-    socket.shutdown(Shutdown::Write)
+
+    fn serve<S: Read + Write>(&self, mut stream: S) -> std::io::Result<Answer> {
+        let asked = asked(&mut stream)?;
+        self.log.lock().expect("unpoisoned").push(asked.clone());
+        let answer = (self.behaviour)(&asked);
+        let mut head = format!("HTTP/1.1 {} Test\r\nConnection: close\r\n", answer.status);
+        for (name, value) in &answer.headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if !answer.endless {
+            head += &format!(
+                "Content-Length: {}\r\n",
+                answer.length.unwrap_or(answer.body.len())
+            );
+        }
+        head += "\r\n";
+        let body: &[u8] = if asked.method == "HEAD" { b"" } else { &answer.body };
+        if let Some(end) = answer.ends_after {
+            let whole = [head.as_bytes(), body].concat();
+            stream.write_all(&whole[..end.min(whole.len())])?;
+            stream.flush()?;
+            return Ok(answer);
+        }
+        let Some(pause) = answer.drip else {
+            stream.write_all(head.as_bytes())?;
+            for piece in body.chunks(64 << 10) {
+                stream.write_all(piece)?;
+                self.sent.fetch_add(piece.len(), Ordering::SeqCst);
+            }
+            if answer.endless && asked.method != "HEAD" {
+                // Until the client has had enough and closes.
+                loop {
+                    stream.write_all(&[b' '; 4096])?;
+                }
+            }
+            stream.flush()?;
+            return Ok(answer);
+        };
+        let (at_once, slowly) = if answer.prompt_head {
+            (&*head, "")
+        } else {
+            ("", &*head)
+        };
+        stream.write_all(at_once.as_bytes())?;
+        for byte in slowly.bytes().chain(body.iter().copied()) {
+            stream.write_all(&[byte])?;
+            stream.flush()?;
+            std::thread::sleep(pause);
+        }
+        Ok(answer)
+    }
 }
 
 /// Reads the head of a request.
@@ -213,46 +287,6 @@ fn asked(stream: impl Read) -> std::io::Result<Asked> {
         path,
         headers,
     })
-}
-
-fn serve<S: Read + Write>(
-    mut stream: S,
-    log: &Mutex<Vec<Asked>>,
-    behaviour: &Behaviour,
-) -> std::io::Result<Answer> {
-    let asked = asked(&mut stream)?;
-    log.lock().expect("unpoisoned").push(asked.clone());
-    let answer = behaviour(&asked);
-    let mut head = format!("HTTP/1.1 {} Test\r\nConnection: close\r\n", answer.status);
-    for (name, value) in &answer.headers {
-        head += &format!("{name}: {value}\r\n");
-    }
-    if !answer.endless {
-        head += &format!(
-            "Content-Length: {}\r\n",
-            answer.length.unwrap_or(answer.body.len())
-        );
-    }
-    head += "\r\n";
-    let body: &[u8] = if asked.method == "HEAD" { b"" } else { &answer.body };
-    let Some(pause) = answer.drip else {
-        stream.write_all(head.as_bytes())?;
-        stream.write_all(body)?;
-        if answer.endless && asked.method != "HEAD" {
-            // Until the client has had enough and closes.
-            loop {
-                stream.write_all(&[b' '; 4096])?;
-            }
-        }
-        stream.flush()?;
-        return Ok(answer);
-    };
-    for byte in head.bytes().chain(body.iter().copied()) {
-        stream.write_all(&[byte])?;
-        stream.flush()?;
-        std::thread::sleep(pause);
-    }
-    Ok(answer)
 }
 
 impl Drop for Liar {

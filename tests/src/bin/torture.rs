@@ -49,6 +49,9 @@ enum Command {
         /// Leave these calls out and pretend that they were made. Violations have to follow
         #[arg(long, value_enum)]
         without: Vec<Without>,
+        /// At every n-th call only
+        #[arg(long, default_value_t = 1)]
+        every: usize,
         /// What the node does
         #[arg(long, default_values = ["upgrade:2"])]
         step: Vec<Step>,
@@ -93,6 +96,9 @@ enum Command {
     },
     /// Damage every kind of file below the state directory in every way: it has to be found, or to do no harm
     Damage {
+        /// Every n-th damage only
+        #[arg(long, default_value_t = 1)]
+        every: usize,
         #[command(flatten)]
         common: Common,
     },
@@ -160,10 +166,11 @@ fn run(command: Command) -> Result<bool> {
         Command::Boundaries {
             reached,
             without,
+            every,
             step,
             common,
         } => there(&common, Size::Small, |place| {
-            boundaries::cut(place, &step, reached, &without)
+            boundaries::cut(place, &step, reached, &without, every.max(1))
         }),
         Command::Kills { every, step, common } => there(&common, Size::Small, |place| {
             boundaries::kill(place, &step, every)
@@ -179,7 +186,9 @@ fn run(command: Command) -> Result<bool> {
         Command::Sizes { from, by, common } => there(&common, Size::Small, |place| {
             sizes::grow(place, from << 10, by.max(1) << 10)
         }),
-        Command::Damage { common } => there(&common, Size::Small, damage::run),
+        Command::Damage { every, common } => {
+            there(&common, Size::Small, |place| damage::run(place, every.max(1)))
+        }
         Command::Peer { peer, count, common } => there(&common, Size::Large, |place| {
             peers::run(place, peer, count, common.seed)
         }),

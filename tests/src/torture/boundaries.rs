@@ -47,11 +47,17 @@ impl Without {
     }
 }
 
-/// Cuts at every boundary of these steps.
+/// Cuts at every n-th boundary of these steps.
 ///
 /// # Errors
 /// The test itself failed, or the node failed without any cut.
-pub fn cut(place: &Place, steps: &[Step], reached: Reached, without: &[Without]) -> Result<Tally> {
+pub fn cut(
+    place: &Place,
+    steps: &[Step],
+    reached: Reached,
+    without: &[Without],
+    every: usize,
+) -> Result<Tally> {
     let mut tally = Tally::new("states");
     let mounted = place.begin(true)?;
     let mut camera = Camera {
@@ -62,10 +68,13 @@ pub fn cut(place: &Place, steps: &[Step], reached: Reached, without: &[Without])
         cuts: Vec::new(),
         same: 0,
     };
-    let mut scene = Scene::new(steps);
+    let (mut scene, mut calls) = (Scene::new(steps), 0_usize);
     let ended = follow(place, steps, |stop| {
         if let Some((moment, allowed)) = scene.at(stop) {
-            camera.shoot(&moment, &allowed)?;
+            calls += 1;
+            if calls.is_multiple_of(every) {
+                camera.shoot(&moment, &allowed)?;
+            }
         }
         let skipped = without.iter().any(|without| without.is(stop));
         Ok(if skipped { Fate::Skip } else { Fate::Live })

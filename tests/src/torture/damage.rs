@@ -1,6 +1,6 @@
 //! One file of a node is damaged, as a bad disk or a bad hand does it: that is found, or does no harm.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -55,25 +55,35 @@ const WAYS: [Way; 10] = [
     Way::Replace,
 ];
 
-/// Damages everything.
+/// Damages everything, or every n-th thing.
 ///
 /// # Errors
 /// The test itself failed.
-pub fn run(place: &Place) -> Result<Tally> {
+pub fn run(place: &Place, every: usize) -> Result<Tally> {
     let mut tally = Tally::new("damages");
     make_rich(place)?;
     let at = place.machine.disk();
     let mounted = place.disks.mount(RICH, &at)?;
     let kinds = kinds(&place.machine.roots().state)?;
+    let objects = objects(&place.machine.roots().store())?;
     mounted.unmount()?;
+    let mut tried = 0;
     for (kind, paths) in &kinds {
         for (number, path) in paths.iter().take(OF_A_KIND).enumerate() {
             let other = paths.get(number + 1).filter(|other| *other != path);
             for way in WAYS {
+                tried += 1;
+                if !usize::is_multiple_of(tried, every) {
+                    continue;
+                }
                 place.disks.clone_disk(RICH, VICTIM)?;
                 let mounted = place.disks.mount(VICTIM, &at)?;
+                let mut names = names(path, &objects)?;
+                if let (Way::Swap, Some(other)) = (way, other) {
+                    names.extend(self::names(other, &objects)?);
+                }
                 if inflict(way, path, other.map(PathBuf::as_path))? {
-                    let (what, wrong) = judge(place)?;
+                    let (what, wrong) = judge(place, &names)?;
                     let named = format!("{way:?} of {}", path.display());
                     let wrong: Violations = wrong.iter().map(|w| format!("{named}: {w}")).collect();
                     tally.count(&format!("{kind}: {what}"), &wrong);
@@ -84,6 +94,65 @@ pub fn run(place: &Place) -> Result<Tally> {
         }
     }
     Ok(tally)
+}
+
+/// The names of objects by their inodes: files in trees are links to them.
+fn objects(store: &Path) -> Result<BTreeMap<u64, String>> {
+    let mut objects = BTreeMap::new();
+    for shard in fs::read_dir(store.join("objects"))? {
+        let shard = shard?;
+        for object in fs::read_dir(shard.path())? {
+            let object = object?;
+            let name =
+                [shard.file_name(), object.file_name()].map(|part| part.to_string_lossy().into_owned());
+            objects.insert(object.metadata()?.ino(), name.concat());
+        }
+    }
+    Ok(objects)
+}
+
+/// What a finding about a path may call it: the path, a digest in it, the object that it is, the deployment that it is
+/// in; and all that for everything below it.
+fn names(path: &Path, objects: &BTreeMap<u64, String>) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    let mut todo = vec![path.to_owned()];
+    while let Some(path) = todo.pop() {
+        let meta = path.symlink_metadata()?;
+        names.extend(objects.get(&meta.ino()).cloned());
+        let parts: Vec<String> = path
+            .iter()
+            .map(|part| part.to_string_lossy().into_owned())
+            .collect();
+        names.extend(parts.iter().filter_map(|part| digest(part)));
+        if let [.., before, number] = parts.as_slice()
+            && before == "deployments"
+        {
+            names.insert(format!("deployment {number}"));
+        }
+        // A sum and its file are each other's only witness: the file is the one that is told.
+        if path.ends_with("SHA256SUMS") {
+            names.extend(path.parent().map(|deployment| deployment.display().to_string()));
+        }
+        if path.ends_with("deployment.json")
+            && let [.., number, _] = parts.as_slice()
+        {
+            names.insert(format!("deployment {number}"));
+        }
+        if meta.is_dir() {
+            for entry in fs::read_dir(&path)? {
+                todo.push(entry?.path());
+            }
+        }
+        names.insert(path.display().to_string());
+    }
+    Ok(names)
+}
+
+/// The digest that a file is named after.
+fn digest(name: &str) -> Option<String> {
+    let bare = name.split('.').next().unwrap_or_default();
+    let is_one = bare.len() >= 32 && bare.bytes().all(|b| b.is_ascii_hexdigit());
+    is_one.then(|| bare.to_owned())
 }
 
 fn make_rich(place: &Place) -> Result<()> {
@@ -187,25 +256,36 @@ fn inflict(way: Way, path: &Path, other: Option<&Path>) -> Result<bool> {
     Ok(true)
 }
 
-/// What became of it in a word, and what must not be.
-fn judge(place: &Place) -> Result<(&'static str, Violations)> {
+/// What became of it in a word, and what must not be. Whatever is found has to be called by one of the names, and a check
+/// moves nothing.
+fn judge(place: &Place, names: &BTreeSet<String>) -> Result<(&'static str, Violations)> {
     let rest = Allowed {
         found: ["2".to_owned()].into(),
         settled: ["2".to_owned()].into(),
         damaged: false,
     };
     let end = End::Cut("after the damage".to_owned());
+    let current = place.machine.roots().current();
+    let before = fs::read_link(&current).ok();
     place.machine.boot("with the damage").context("boot")?;
-    if place.inspector.found(&place.machine, Depth::Full)?.is_empty() {
+    let found = place.inspector.found(&place.machine, Depth::Full)?;
+    if found.is_empty() {
         return Ok(("harmless", place.inspector.after(&place.machine, &end, &rest)?));
     }
-    if place.inspector.found(&place.machine, Depth::Repair)?.is_empty() {
-        return Ok((
-            "found, repaired",
-            place.inspector.after(&place.machine, &end, &rest)?,
-        ));
+    let mut wrong = Violations::new();
+    let named = |text: &String| names.iter().any(|name| text.contains(name.as_str()));
+    if !found.iter().any(named) {
+        wrong.push(format!("what was found does not name it: {}", found.join("; ")));
     }
-    Ok(("found", Vec::new()))
+    let repaired = place.inspector.found(&place.machine, Depth::Repair)?.is_empty();
+    if fs::read_link(&current).ok() != before {
+        wrong.push("the check has moved current".to_owned());
+    }
+    if repaired {
+        wrong.extend(place.inspector.after(&place.machine, &end, &rest)?);
+        return Ok(("found, repaired", wrong));
+    }
+    Ok(("found", wrong))
 }
 
 #[cfg(test)]
