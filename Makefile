@@ -78,6 +78,10 @@ torture: stage ## a thousand power cuts and more, hours if wanted; prints what d
 	$(SUDO) tests/torture/run.sh
 	cargo $(AS_ROOT) test --release --locked -p node-tests --test node_kills --test node_cuts -- --nocapture
 
+.PHONY: fuzz
+fuzz: deps ## hostile and damaged input, SECONDS=20 for each target; what it has learnt stays in the cache
+	tests/fuzz/run.sh $(or $(SECONDS),20)
+
 .PHONY: bench
 bench: stage ## side-by-side figures: launch against crun, pull against podman and skopeo
 	$(SUDO) tests/bench/run.sh

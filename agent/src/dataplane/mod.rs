@@ -23,8 +23,8 @@
 mod handover;
 mod inside;
 mod saved;
-mod script;
-mod text;
+pub mod script;
+pub mod text;
 
 pub use handover::{Finished, finish, save};
 pub use inside::Service;
