@@ -82,6 +82,10 @@ torture: stage tools ## a thousand power cuts and more, hours if wanted; prints 
 	$(SUDO) tests/torture/run.sh
 	cargo $(AS_ROOT) test --locked -p node-tests --test node_kills --test node_cuts -- --nocapture
 
+.PHONY: fuzz
+fuzz: deps ## hostile and damaged input, SECONDS=20 for each target; what it has learnt stays in the cache
+	tests/fuzz/run.sh $(or $(SECONDS),20)
+
 .PHONY: bench
 bench: stage ## side-by-side figures: launch against crun, pull against podman and skopeo
 	$(SUDO) tests/bench/run.sh

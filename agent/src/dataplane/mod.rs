@@ -29,8 +29,8 @@ mod database;
 mod handover;
 mod inside;
 mod saved;
-mod script;
-mod text;
+pub mod script;
+pub mod text;
 
 pub use handover::{Finished, finish, hold, save};
 pub use inside::Service;

@@ -71,7 +71,7 @@ flows_are_there() {
 ";
 
 /// Prints everything of these bridges that is handed over; flows last, since they change most.
-pub(super) fn observe(bridges: &[Bridge]) -> String {
+pub fn observe(bridges: &[Bridge]) -> String {
     let mut script = format!(
         "set -eu\ndump() {{\n  printf '{MARK}%s %s\\n' \"$1\" \"$2\"\n  shift 2\n  ovs-ofctl --timeout=5 \"$@\"\n}}\n"
     );
@@ -98,7 +98,7 @@ pub(super) fn observe(bridges: &[Bridge]) -> String {
 
 /// Puts back all of it and looks whether it is there, then lets ovs-vswitchd, this process, handle packets. It may have
 /// been tried before.
-pub(super) fn take_over(saved: &Saved, main: u32) -> String {
+pub fn take_over(saved: &Saved, main: u32) -> String {
     let mut script = format!("main={main}\n{PRELUDE}");
     for bridge in &saved.bridges {
         restore(&mut script, bridge);

@@ -15,7 +15,7 @@ const USUAL_VERSION: &str = "OpenFlow14";
 ///
 /// # Errors
 /// The text is something else.
-pub(super) fn bridges(text: &str) -> Result<Vec<Bridge>, String> {
+pub fn bridges(text: &str) -> Result<Vec<Bridge>, String> {
     let table: Value = serde_json::from_str(text).map_err(|e| format!("the list of bridges: {e}"))?;
     let rows = table["data"]
         .as_array()
@@ -48,7 +48,7 @@ fn newest(protocols: &Value) -> &str {
 ///
 /// # Errors
 /// A part is of no bridge, or of no kind that is known.
-pub(super) fn fill(bridges: &mut [Bridge], output: &str) -> Result<(), String> {
+pub fn fill(bridges: &mut [Bridge], output: &str) -> Result<(), String> {
     for part in output.split(MARK).skip(1) {
         let (mark, text) = part.split_once('\n').unwrap_or((part, ""));
         let (index, kind) = mark.split_once(' ').unwrap_or((mark, ""));

@@ -4,6 +4,7 @@
 //! `index` is the result for one layer, `plan` puts layers on top of each other. None of it writes files.
 
 mod archive;
+mod examine;
 mod import;
 mod index;
 mod member;
@@ -16,6 +17,7 @@ mod sparse;
 mod tests;
 
 pub(crate) use archive::{Archive, ArchiveError};
+pub use examine::examine;
 pub(crate) use import::{ObjectSink, SinkError, import};
 pub(crate) use index::INDEX_VERSION;
 pub use index::{Attributes, Bytes, LayerIndex, Mtime, Node};

@@ -9,7 +9,7 @@ use super::endpoint::{host_of, plain_http};
 
 /// What a registry asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Challenge {
+pub enum Challenge {
     /// User and password with every request.
     Basic,
     /// A token from `realm`.
@@ -24,7 +24,10 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
-    /// Picks from the headers' values: Bearer before Basic. The error is the reason in words.
+    /// Picks from the headers' values: Bearer before Basic.
+    ///
+    /// # Errors
+    /// The reason in words.
     pub fn parse<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Self, String> {
         let mut basic = None;
         let mut seen = Vec::new();
@@ -77,7 +80,7 @@ const KNOWN: &[(&str, &str)] = &[("registry-1.docker.io", "auth.docker.io")];
 /// (`docker.io` → `auth.docker.io`), the [`KNOWN`] pairs, and what `auth_realms` lists; over plain HTTP only where
 /// the configuration allows that for the realm's host. A sibling is nobody's relative: under `azurecr.io` or `co.uk`
 /// each name has another owner.
-pub(super) fn may_have_credentials(config: &RegistryConfig, registry: &str, realm: &Url) -> bool {
+pub fn may_have_credentials(config: &RegistryConfig, registry: &str, realm: &Url) -> bool {
     let host = host_of(realm);
     if realm.scheme() != "https" && !plain_http(config, &host) {
         return false;

@@ -33,9 +33,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use auth_file::{AuthFiles, Credentials};
+pub use challenge::{Challenge, may_have_credentials};
 pub use client::{Blob, Client, Repository};
 pub use error::RegistryError;
-pub use retry::{Patience, Pauses, RealPauses, RetryPolicy};
+pub use retry::{Patience, Pauses, RealPauses, RetryPolicy, Verdict, retry_after};
 
 /// How registries are reached. Proxies come from `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`
 /// (loopback is never asked through one).

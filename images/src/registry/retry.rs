@@ -101,7 +101,7 @@ pub(super) fn may_pass(status: u16) -> bool {
 }
 
 /// Reads `Retry-After`: seconds, or a date to be compared with `now` (RFC 9110, 10.2.3).
-pub(super) fn retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> {
+pub fn retry_after(value: &str, now: jiff::Timestamp) -> Option<Duration> {
     if let Ok(seconds) = value.trim().parse::<u64>() {
         return Some(Duration::from_secs(seconds));
     }

@@ -145,7 +145,16 @@ impl Trust {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Trust::default()),
             Err(source) => return Err(PolicyError::Read { path, source }),
         };
-        let file: File = toml::from_str(&text).map_err(|source| PolicyError::Parse {
+        Trust::parse(&text, directory)
+    }
+
+    /// Reads the text of `policy.toml` and, from `directory`, the keys it names.
+    ///
+    /// # Errors
+    /// As [`Trust::load`].
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, PolicyError> {
+        let path = directory.join("policy.toml");
+        let file: File = toml::from_str(text).map_err(|source| PolicyError::Parse {
             path: path.clone(),
             source,
         })?;
