@@ -18,6 +18,12 @@ const SPACE: &str = "peer";
 const PORT: &str = "to-peer";
 const ADDRESS: &str = "203.0.113.10/24";
 
+/// Time between two pings.
+const EVERY_MS: u64 = 10;
+
+/// How long a guest is asked for its address before it is forgotten.
+const REMEMBERED_MS: u64 = 3000;
+
 /// Joins a name space to a port that is there.
 const JOIN: &str = r#"set -eu
 ip netns add "$1"
@@ -57,10 +63,18 @@ impl Counted {
         self.guests.values().map(|pings| pings.lost).sum()
     }
 
-    /// Whether pings were lost, and not because this machine was so slow that the peer forgot a guest in the window.
+    /// Whether pings were lost, and not because this machine was so slow that the peer forgot a guest in the window. That
+    /// excuses no more than what goes to a guest after it was forgotten and before the window ends.
     #[must_use]
     pub fn unexplained_loss(&self) -> bool {
-        self.lost() > 0 && !forgotten(self.window_ms, self.neighbours_lost)
+        let excused = match self.window_ms {
+            Some(window) if forgotten(self.window_ms, self.neighbours_lost) => {
+                window.saturating_sub(REMEMBERED_MS) / EVERY_MS
+            }
+            Some(_) | None => 0,
+        };
+        let mut guests = self.guests.values();
+        guests.any(|pings| u64::from(pings.lost) > excused)
     }
 }
 
@@ -98,5 +112,42 @@ impl<'a> Peer<'a> {
             serde_json::from_str(last).with_context(|| format!("figures: {output}"))?;
         counted.window_ms = rig::last_window(&before, &rig::handovers(self.node)?);
         Ok(counted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forgotten_guest_excuses_what_goes_to_it_until_the_window_ends() {
+        let counted = |lost: [u32; 2], neighbours_lost, window_ms| Counted {
+            guests: (1..)
+                .zip(lost)
+                .map(|(host, lost)| {
+                    let pings = Pings {
+                        sent: 1000,
+                        lost,
+                        gap_ms: 10.0,
+                    };
+                    (Ipv4Addr::new(203, 0, 113, host), pings)
+                })
+                .collect(),
+            neighbours_lost,
+            status: 0,
+            said: String::new(),
+            window_ms,
+        };
+        for (counted, unexplained) in [
+            (counted([0, 0], 0, None), false),
+            (counted([0, 1], 0, None), true),
+            (counted([0, 1], 1, None), true),
+            (counted([1, 0], 1, Some(3000)), true),
+            (counted([100, 100], 1, Some(4000)), false),
+            (counted([0, 101], 1, Some(4000)), true),
+            (counted([1, 0], 0, Some(9000)), true),
+        ] {
+            assert_eq!(counted.unexplained_loss(), unexplained, "{counted:?}");
+        }
     }
 }
