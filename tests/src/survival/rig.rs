@@ -111,8 +111,8 @@ impl<'a> Rig<'a> {
             };
             Watched::begin(Guest::start(node, name, Some(card))?)
         };
-        let third = Guest::start(node, THIRD, None)?;
-        let guests = vec![start(PINGED[0])?, start(PINGED[1])?, Watched::begin(third)?];
+        let mut guests = vec![start(PINGED[0])?, start(PINGED[1])?];
+        guests.push(Watched::begin(Guest::start(node, THIRD, None)?)?);
         node.write("/root/crash.sh", CRASH)?;
         node.write("/root/restart.sh", RESTART)?;
         let peer = Peer::join(node, BRIDGE, &PINGED.map(|(_, address)| address))?;
