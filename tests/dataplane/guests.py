@@ -23,7 +23,7 @@ def main(name, addresses, command):
         "guests": guests,
         "neighbours_lost": given_up(*watched),
         "status": done.returncode,
-        "said": done.stdout[-2000:],
+        "said": done.stdout[-20000:],
     }))
 
 

@@ -1,6 +1,8 @@
 //! Guests of a node's libvirt that need no operating system: a program of two kilobytes that beats on its serial console
 //! and answers pings, in 32 MiB, half a second after its creation. What it says goes through virtlogd, as with nova.
 
+mod watch;
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -90,6 +92,12 @@ impl<'a> Guest<'a> {
     /// The guest of that name.
     pub fn named(node: &'a Node, name: &'a str) -> Self {
         Self { node, name }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(&self) -> &'a str {
+        self.name
     }
 
     /// Pulls its plug.

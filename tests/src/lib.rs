@@ -45,6 +45,7 @@ pub mod roots;
 pub mod southbound;
 pub mod stage;
 pub mod story;
+pub mod survival;
 pub mod tale;
 pub mod teardown;
 pub mod tiny;

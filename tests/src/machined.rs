@@ -7,15 +7,14 @@ use crate::node::Node;
 const ACTIVATION: &str = "/usr/share/dbus-1/system-services/org.freedesktop.machine1.service";
 const AWAY: &str = "/root/machine1.service";
 
-/// Takes machined away. libvirtd remembers whether there was one, so it is started anew.
+/// Takes machined away. libvirtd remembers whether there was one until its next start.
 ///
 /// # Errors
 /// systemd or the bus refuses it.
 pub fn take_away(node: &Node) -> Result<()> {
     node.run(["mv", ACTIVATION, AWAY])?;
     node.run(["systemctl", "mask", "--runtime", "--now", "systemd-machined"])?;
-    reload_bus(node)?;
-    node.run(["systemctl", "restart", "libvirtd"]).map(drop)
+    reload_bus(node)
 }
 
 /// Brings it back; libvirtd does not notice until its next start.

@@ -6,12 +6,14 @@ use anyhow::{Context, Result, ensure};
 use node_agent::definition::Definition;
 use node_runtime::spec::container::Container;
 
+use crate::hypervisor;
 use crate::node::Node;
 use crate::nodectl::{SERVICES, main_process};
 
 /// Which test runs which services for real and holds each against its definition with [`are_as_defined`].
-pub const HELD_BY: [(&str, &[&str]); 2] = [
+pub const HELD_BY: [(&str, &[&str]); 3] = [
     ("node_story", &SERVICES),
+    ("node_kernel", &hypervisor::SERVICES),
     (
         "node_services",
         &[

@@ -11,6 +11,7 @@ use node_tests::guests::{self, Card, Guest, virsh, vsctl};
 use node_tests::hypervisor::{self, SERVICES};
 use node_tests::node::{Name, Node};
 use node_tests::nodectl::{self, main_process};
+use node_tests::privileges;
 use node_tests::stage::play;
 use node_tests::story::Story;
 
@@ -133,10 +134,10 @@ fn commands(node: &Node) -> Result<()> {
     node.run(["systemctl", "is-active", "test-sleeper"]).map(drop)
 }
 
-/// All services are up, and nodectl says the node is healthy.
+/// All services are up with exactly what their definitions give them, and nodectl says the node is healthy.
 fn serves(node: &Node) -> Result<()> {
     for service in SERVICES {
-        main_process(node, service)?;
+        privileges::are_as_defined(node, service)?;
     }
     let status: Status = nodectl::json(node, &["status"])?;
     ensure!(status.healthy, "{status:?}");

@@ -102,3 +102,40 @@ impl<'a> Peer<'a> {
         Ok(counted)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forgotten_guest_excuses_what_goes_to_it_until_the_window_ends() {
+        let counted = |lost: [u32; 2], neighbours_lost, window_ms| Counted {
+            guests: (1..)
+                .zip(lost)
+                .map(|(host, lost)| {
+                    let pings = Pings {
+                        sent: 1000,
+                        lost,
+                        gap_ms: 10.0,
+                    };
+                    (Ipv4Addr::new(203, 0, 113, host), pings)
+                })
+                .collect(),
+            neighbours_lost,
+            status: 0,
+            said: String::new(),
+            window_ms,
+        };
+        for (counted, unexplained) in [
+            (counted([0, 0], 0, None), false),
+            (counted([0, 1], 0, None), true),
+            (counted([0, 1], 1, None), true),
+            (counted([1, 0], 1, Some(3000)), true),
+            (counted([100, 100], 1, Some(4000)), false),
+            (counted([0, 101], 1, Some(4000)), true),
+            (counted([1, 0], 0, Some(9000)), true),
+        ] {
+            assert_eq!(counted.unexplained_loss(), unexplained, "{counted:?}");
+        }
+    }
+}

@@ -1,0 +1,17 @@
+# Ends libvirtd with a signal; returns when systemd has started another one by itself, and says how the old one ended.
+set -eu
+unit=libvirtd.service
+began() { systemctl show --value --property=NRestarts $unit; }
+journal() { journalctl --output=cat --unit=$unit --after-cursor="$cursor" "$@"; }
+old=$(systemctl show --value --property=MainPID $unit)
+before=$(began)
+cursor=$(journalctl --lines=1 --show-cursor --output=cat | sed -n 's/^-- cursor: //p')
+kill -s "$1" "$old"
+fifo=$(mktemp -u)
+mkfifo "$fifo"
+journal --follow --lines=all > "$fifo" &
+follower=$!
+timeout 120 grep --quiet --max-count=1 "^Started $unit" "$fifo"
+kill $follower
+[ "$(began)" -gt "$before" ]
+journal | grep 'Main process exited'
