@@ -31,7 +31,7 @@ const IN_A_ROW: u32 = 8;
 const NODED: &str = "/usr/libexec/nodectl/noded";
 
 /// Runs a command and kills the launcher of the service `change`, so many seconds after it appeared; says so if it was not
-/// too late. Nothing in the loop is a process: a launcher lives for milliseconds.
+/// too late. Nothing in the loop is a process: a launcher lives for milliseconds, and on a busy machine may do so unseen.
 const KILL_LAUNCHER: &str = "after=$1; shift
 exec 9<> <(:)
 launcher() {
@@ -39,7 +39,7 @@ launcher() {
     read -r name </proc/$pid/comm && [ $name = node-run ]
 }
 \"$@\" &
-until launcher; do :; done 2>/dev/null
+until launcher || ! kill -0 $!; do :; done 2>/dev/null
 read -r -t $after -u 9
 launcher 2>/dev/null && kill -KILL $pid && echo hit
 wait $!";
