@@ -45,6 +45,9 @@ pub enum ReferenceError {
     /// A short name: which registry it means would be a guess.
     #[error("`{0}` names no registry; write host/{0}")]
     Short(String),
+    /// The name of a file where only a registry's repository can stand.
+    #[error("`{0}` is not a repository")]
+    Repository(String),
     /// A prefix such as `oci:` with nothing behind it.
     #[error("`{0}` has no path")]
     NoPath(String),
@@ -182,6 +185,10 @@ impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (scheme, path, name) = match self {
             Reference::Registry(reference) => return f.write_str(&reference.whole()),
+            // Behind `oci-archive:` a colon would begin a name.
+            Reference::Archive { path, name: None } if path.to_string_lossy().contains(':') => {
+                return path.display().fmt(f);
+            }
             Reference::Layout { path, name } => ("oci", path, name),
             Reference::Archive { path, name } => ("oci-archive", path, name),
         };
@@ -225,6 +232,7 @@ mod tests {
             ("oci:/srv/l:h:5000/r:1", "oci:/srv/l:h:5000/r:1", "h:5000/r:1"),
             ("/srv/x.tar", "oci-archive:/srv/x.tar", "its only entry"),
             ("./x.tar", "oci-archive:./x.tar", "its only entry"),
+            ("/srv/x:1.tar", "/srv/x:1.tar", "its only entry"),
             ("oci-archive:x.tar:1", "oci-archive:x.tar:1", "1"),
         ];
         for (text, shown, selector) in table {

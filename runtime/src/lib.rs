@@ -8,6 +8,7 @@
 
 pub mod check;
 pub mod cli;
+pub mod ini;
 pub mod inside;
 pub mod launch;
 pub mod process;

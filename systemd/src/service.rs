@@ -269,7 +269,9 @@ impl ServiceUnit {
         section.set_some("KillSignal", self.kill_signal.map(Value::signal));
         section.set_some("WatchdogSec", self.watchdog_sec.map(Value::span));
         section.set_names("Slice", self.slice.as_slice());
-        section.set_names("Sockets", &self.sockets);
+        if !self.sockets.is_empty() {
+            section.set("Sockets", Value::sockets(&self.sockets));
+        }
         self.write_limits(section)?;
         if let Some((program, arguments)) = self.exec_stop_post.split_first() {
             let command = Value::command("exec_stop_post", program.as_ref(), arguments)?;

@@ -12,8 +12,8 @@ use crate::name::UnitName;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnitError {
-    /// A line break or another control character where a line of text is needed.
-    #[error("{key} contains the control character {character:?}")]
+    /// A line break, another control character or none that systemd takes for one, where a line of text is needed.
+    #[error("{key} contains {character:?}, which a unit can't hold")]
     Control {
         /// The key of the definition or unit file.
         key: &'static str,
@@ -114,6 +114,13 @@ impl Value {
         Self(names.join(" "))
     }
 
+    /// The same for `Sockets=`, where systemd takes a backslash for an escape (`config_parse_service_sockets()`), which
+    /// it does in no other list of names.
+    #[must_use]
+    pub fn sockets(names: &[UnitName]) -> Self {
+        Self(Self::names(names).0.replace('\\', "\\\\"))
+    }
+
     /// An absolute path as one word of a list of words.
     ///
     /// # Errors
@@ -166,7 +173,7 @@ impl Value {
     ///
     /// # Errors
     /// A name that is not letters, digits and underscores; a value with control characters other
-    /// than tab and line feed, which systemd would leave out.
+    /// than tab and line feed, or noncharacters, which systemd would leave out.
     pub fn environment(key: &'static str, name: &str, value: &str) -> Result<Self, UnitError> {
         let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
         if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
@@ -176,7 +183,7 @@ impl Value {
                 wanted: "the name of an environment variable",
             });
         }
-        let refused = |c: &char| c.is_control() && !matches!(c, '\n' | '\t');
+        let refused = |c: &char| (c.is_control() || is_noncharacter(*c)) && !matches!(c, '\n' | '\t');
         if let Some(character) = value.chars().find(refused) {
             return Err(UnitError::Control { key, character });
         }
@@ -209,7 +216,12 @@ impl Value {
 }
 
 fn is_line_breaking(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || is_noncharacter(c)
+}
+
+/// systemd takes a line with one of these for no UTF-8 and passes over it (`utf8_is_valid()`).
+fn is_noncharacter(c: char) -> bool {
+    matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe
 }
 
 fn checked_path<'a>(key: &'static str, path: &'a Path) -> Result<&'a str, UnitError> {
@@ -318,5 +330,41 @@ impl UnitFile {
             }
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `Sockets=` alone is split without EXTRACT_RETAIN_ESCAPE.
+    #[test]
+    fn a_backslash_in_the_name_of_a_socket_stays_one() {
+        let names = [UnitName::parse("dev-a\\x2db.socket").expect("a name")];
+        assert_eq!(Value::sockets(&names).0, "dev-a\\\\x2db.socket");
+        assert_eq!(Value::names(&names).0, "dev-a\\x2db.socket");
+    }
+
+    #[test]
+    fn what_systemd_takes_for_no_utf8_is_escaped_or_refused() {
+        for c in [
+            '\u{fdd0}',
+            '\u{fdef}',
+            '\u{fffe}',
+            '\u{ffff}',
+            '\u{1ffff}',
+            '\u{10fffe}',
+        ] {
+            let text = format!("a{c}b");
+            assert!(Value::text("x", &text).is_err(), "{c:?}");
+            assert!(Value::environment("x", "A", &text).is_err(), "{c:?}");
+            assert!(
+                Value::literal_path("x", format!("/{text}").as_ref()).is_err(),
+                "{c:?}"
+            );
+            let command = Value::command("x", "/bin/a".as_ref(), &[text]).expect("escaped");
+            assert!(command.0.is_ascii(), "{}", command.0);
+        }
+        assert!(Value::text("x", "\u{fffd}\u{fdcf}\u{fdf0}").is_ok());
     }
 }

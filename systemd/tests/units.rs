@@ -114,6 +114,8 @@ fn values_that_cannot_stand_in_a_unit_are_refused_by_key() {
     for (definition, key) in [
         ("description = \"a\\nUser=nobody\"", "description"),
         ("description = \"ends in \\\\\"", "description"),
+        ("description = \"a\\uFFFFb\"", "description"),
+        ("description = \"a\\uFDD0b\"", "description"),
         ("slice = \"compute.service\"", "compute.service"),
         ("wanted_by = [\"a.service\"]", "a.service"),
         ("aliases = [\"a.socket\"]", "a.socket"),

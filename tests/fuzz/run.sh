@@ -32,7 +32,8 @@ RUSTFLAGS=$flags cargo build --quiet --release --locked --target "$triple" --man
   { echo "run.sh: the targets do not build" >&2; exit 1; }
 program=$CARGO_TARGET_DIR/$triple/release/fuzz
 
-scratch=$(mktemp -d)
+# In memory: some targets write and sync files.
+scratch=$(mktemp -d -p /dev/shm 2>/dev/null || mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 export TMPDIR=$scratch
 "$here/seeds.py" "$scratch/seeds"
@@ -50,13 +51,13 @@ for target in "${targets[@]}"; do
   [ ! -f "$here/dictionaries/$target" ] || options+=(-dict="$here/dictionaries/$target")
   status=0
   NODECTL_FUZZ_TARGET=$target "$program" "${options[@]}" "$corpus" "$scratch/seeds/$target" >"$log" 2>&1 || status=$?
-  last=$(grep -aE '^#[0-9]+' "$log" | tail -n 1)
+  last=$(grep -aE '^#[0-9]+' "$log" | tail -n 1 || true)
   field() { sed -n "s/.* $1: \([^ ]*\).*/\1/p" <<<"$last"; }
   runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
   printf '%-18s %10s executions  %6s edges  corpus %s\n' "$target" "${runs:-?}" "$(field cov)" "$(field corp)"
   if [ "$status" -ne 0 ]; then
     failed=1
-    grep -a -A 12 -m 1 -E "panicked at|^==[0-9]+== *ERROR" "$log" | head -c 4000 >&2 || true
+    grep -a -A 12 -m 1 -E "panicked at|^==[0-9]+== *ERROR|ParseDictionary" "$log" | head -c 4000 >&2 || true
     reproducer=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
     echo "run.sh: $target failed; NODECTL_FUZZ_TARGET=$target $program ${reproducer:-} shows it again" >&2
   fi

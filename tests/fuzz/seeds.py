@@ -83,7 +83,7 @@ def units():
     )
     fields(
         "unit_rendering", "names", "agetty@tty1.service", "bdev-disk-by\\x2dlabel.device", "RA.socket", "WB.timer",
-        "BC.mount", "pD.path", "cE.swap", "lF.service", "sa.socket", "Ssystem.slice", "e", "C0!/etc/x", "C5+quiet",
+        "BC.mount", "pD.path", "cE.swap", "lF.service", "sa\\x2db.socket", "Ssystem.slice", "e", "C0!/etc/x", "C5+quiet",
         "C6!container", "kSIGINT", "t500ms", "T2h", "M25%", "i100", "d0123456789abcdef", "u/run/x", "n/usr/bin/node-run",
     )
 
@@ -193,6 +193,8 @@ def releases():
     binding = {"repository": "q.example/x", "digest": SUM, "size": 1}
     document = {"format": 1, "name": "x", "version": "1", "services": {"s": small}, "images": {"i": binding}}
     write("release_document", "small.json", json.dumps(document))
+    document["images"]["i"]["repository"] = "oci:./x"
+    write("release_document", "file.json", json.dumps(document))
 
 
 def configuration():
@@ -259,6 +261,9 @@ def state():
     fields("journal", "transaction", "T" + text(transaction))
     fields("journal", "history", "H" + text(entry) + "\n{\n" + text(entry | {"id": "b", "to": None}) + "\n")
     fields("journal", "deployment", "D" + text(deployment), "L" + text(document), "U[Unit]\n", "N" + text(newest))
+    outside = deployment | {"services": {"s": service | {"unit": "../release.json"}}}
+    fields("journal", "outside", "D" + text(outside), "L" + text(document))
+    fields("journal", "last", "H" + text(entry | {"to": 2**64 - 1}) + "\n")
     fields("journal", "records", "R" + text(rejected), "C" + text(checked), "Pwhy")
 
 

@@ -160,13 +160,17 @@ fn compare(script: &mut String, bridge: &Bridge) {
     );
 }
 
-/// A command that reads these lines.
+/// A command that reads these lines. They end with a line that is none of them.
 fn fed(script: &mut String, command: &str, lines: &[String]) {
-    line(script, format_args!("{command} <<'END-OF-LINES'"));
+    let mut end = "END-OF-LINES".to_owned();
+    while lines.iter().flat_map(|text| text.lines()).any(|text| text == end) {
+        end.push('-');
+    }
+    line(script, format_args!("{command} <<'{end}'"));
     for text in lines {
         line(script, format_args!("{text}"));
     }
-    script.push_str("END-OF-LINES\n");
+    line(script, format_args!("{end}"));
 }
 
 fn line(script: &mut String, text: std::fmt::Arguments<'_>) {
@@ -311,6 +315,22 @@ mod tests {
         let ports = compared(&moved, "tap(1)");
         assert_eq!(ports, "bridge br0 has no port tap(1) with number 3\n");
         assert_eq!(compared(&moved, ""), "", "nobody wants it any more");
+    }
+
+    #[test]
+    fn no_flow_ends_the_flows() {
+        let hostile = ["END-OF-LINES", "a\nEND-OF-LINES-\ntouch /tmp/x"].map(str::to_owned);
+        let script = take_over(
+            &saved(Bridge {
+                flows: hostile.to_vec(),
+                ..bridge("OpenFlow14")
+            }),
+            7,
+        );
+        let end = "replace-flows 'br'\\''0' - <<'END-OF-LINES--'\n";
+        let (_, rest) = script.split_once(end).unwrap();
+        let fed = format!("{}\n{}\nEND-OF-LINES--\n", hostile[0], hostile[1]);
+        assert!(rest.starts_with(&fed), "{script}");
     }
 
     /// The wait as the shell sees it, for a process that is there or not.

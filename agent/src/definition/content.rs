@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Content {
+    // The first that fits counts, and serde takes a list of one text for a structure with one field.
+    /// A list.
+    List(Vec<Content>),
     /// The value of a parameter: `{ parameter = "my_ip" }`.
     Parameter(ParameterRef),
     /// Something the node knows about itself: `{ fact = "hostname" }`.
     Fact(FactRef),
     /// A literal.
     Scalar(Scalar),
-    /// A list.
-    List(Vec<Content>),
     /// A table, or a section.
     Table(BTreeMap<String, Content>),
 }
@@ -112,6 +113,8 @@ mod tests {
             c = { parameter = "p" }
             d = { fact = "hostname" }
             e = [1, { parameter = "q" }]
+            g = ["one"]
+            h = [["hostname"]]
             [f]
             parameter = "a table with more than one key is a table"
             other = true
@@ -126,6 +129,12 @@ mod tests {
         );
         assert_eq!(table["d"], Content::Fact(FactRef { fact: Fact::Hostname }));
         assert!(matches!(table["f"], Content::Table(_)));
+        let text = |text: &str| Content::Scalar(Scalar::String(text.to_owned()));
+        assert_eq!(table["g"], Content::List(vec![text("one")]));
+        assert_eq!(
+            table["h"],
+            Content::List(vec![Content::List(vec![text("hostname")])])
+        );
         let mut names = Vec::new();
         table.values().for_each(|c| c.parameters(&mut names));
         assert_eq!(names, ["p", "q"]);

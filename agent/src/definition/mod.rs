@@ -26,7 +26,7 @@ pub use gate::{Gate, Probe, Scope, When};
 pub use handover::{Handover, HandoverKind};
 pub use state::{Requires, Restore, StatePath};
 pub use validate::DefinitionError;
-pub(crate) use validate::check_ini_word;
+pub(crate) use validate::{check_ini_key, check_ini_word};
 
 use crate::api::Disruption;
 use crate::error::{AgentError, Result};

@@ -135,7 +135,7 @@ impl Definition {
             for (section, keys) in &file.content {
                 check_ini_word(section).map_err(wrong)?;
                 for (key, value) in keys {
-                    check_ini_word(key).map_err(wrong)?;
+                    check_ini_key(key).map_err(wrong)?;
                     check_name("secret", &value.secret)?;
                 }
             }
@@ -152,7 +152,7 @@ fn check_ini(content: &std::collections::BTreeMap<String, Content>) -> Result<()
             return Err(format!("{section:?} has to be a section"));
         };
         for (key, value) in keys {
-            check_ini_word(key)?;
+            check_ini_key(key)?;
             match value {
                 Content::Parameter(_) | Content::Fact(_) | Content::Scalar(_) => {}
                 Content::List(list) => {
@@ -170,6 +170,17 @@ fn check_ini(content: &std::collections::BTreeMap<String, Content>) -> Result<()
                 }
             }
         }
+    }
+    Ok(())
+}
+
+/// A key that means the same to every INI reader: for oslo.config and others it ends at a colon, too.
+pub(crate) fn check_ini_key(key: &str) -> Result<(), String> {
+    check_ini_word(key)?;
+    if key.contains(':') {
+        return Err(format!(
+            "{key:?} is not a name that an INI file can hold: a colon ends a key"
+        ));
     }
     Ok(())
 }
@@ -260,6 +271,14 @@ mod tests {
             (
                 "[[files]]\ntarget = \"/x\"\nformat = \"ini\"\n[files.content.\"a]b\"]\nc = 1\n",
                 "a]b",
+            ),
+            (
+                "[[files]]\ntarget = \"/x\"\nformat = \"ini\"\n[files.content.a]\n\"b:c\" = 1\n",
+                "b:c",
+            ),
+            (
+                "[[secret_files]]\ntarget = \"/x\"\n[secret_files.content.a]\n\"b:c\" = { secret = \"c\" }\n",
+                "b:c",
             ),
             (
                 "[[secret_files]]\ntarget = \"/x\"\n[secret_files.content.a]\nb = { secret = \"../c\" }\n",

@@ -40,6 +40,10 @@ impl Deployment {
         let release = ReleaseDocument::parse(&read(&file)?).map_err(|e| damaged(&file).because(e))?;
         let mut units = BTreeMap::new();
         for (name, service) in &document.services {
+            if !is_plain(name) || !is_plain(&service.unit) {
+                let text = format!("{name:?} with {:?} is no service", service.unit);
+                return Err(damaged(&path.join("deployment.json")).because(text));
+            }
             let file = path.join("units").join(&service.unit);
             let text = String::from_utf8(read(&file)?).map_err(|e| damaged(&file).because(e))?;
             units.insert(name.clone(), text);
@@ -57,6 +61,11 @@ impl Deployment {
     pub fn bundle(&self, service: &str) -> PathBuf {
         self.path.join("services").join(service)
     }
+}
+
+/// Whether it names something in a directory, and nothing elsewhere.
+fn is_plain(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
 }
 
 fn load_document(directory: &Path) -> Result<DeploymentDocument> {
@@ -131,8 +140,77 @@ pub fn list(roots: &Roots) -> Result<Vec<Seq>> {
 /// The number that the next deployment gets: above every one that is there or was in use.
 ///
 /// # Errors
-/// As for [`list`] and [`current`].
+/// As for [`list`] and [`current`], or a number is in use that none can follow.
 pub fn next_seq(roots: &Roots, used: impl IntoIterator<Item = Seq>) -> Result<Seq> {
     let highest = list(roots)?.into_iter().chain(current(roots)?).chain(used).max();
-    Ok(highest.map_or(Seq::FIRST, Seq::next))
+    let Some(highest) = highest else {
+        return Ok(Seq::FIRST);
+    };
+    highest
+        .next()
+        .ok_or_else(|| AgentError::other(format!("no deployment can follow number {highest}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node() -> (tempfile::TempDir, Roots) {
+        let base = tempfile::tempdir().unwrap();
+        let roots = Roots::under(base.path());
+        std::fs::create_dir_all(roots.deployment(Seq(1)).join("units")).unwrap();
+        (base, roots)
+    }
+
+    #[test]
+    fn no_number_follows_the_last_one() {
+        let (_base, roots) = node();
+        assert_eq!(next_seq(&roots, [Seq(7)]).unwrap(), Seq(8));
+        let error = next_seq(&roots, [Seq(u64::MAX)]).unwrap_err();
+        assert!(
+            error.chain().contains("18446744073709551615"),
+            "{}",
+            error.chain()
+        );
+    }
+
+    #[test]
+    fn a_damaged_document_leads_nowhere_else() {
+        let (_base, roots) = node();
+        let directory = roots.deployment(Seq(1));
+        let hex = "ab".repeat(32);
+        std::fs::write(directory.join("outside"), "text").unwrap();
+        std::fs::write(
+            directory.join("release.json"),
+            format!(
+                r#"{{"format":1,"name":"x","version":"1","images":{{"i":{{"repository":"a","digest":"sha256:{hex}","size":1}}}},
+                "services":{{"s":{{"format":1,"name":"s","description":"","image":"i"}}}}}}"#
+            ),
+        )
+        .unwrap();
+        let load = |name: &str, unit: &str| {
+            let text = format!(
+                r#"{{"format":1,"seq":1,"created":"2026-01-01T00:00:00Z","previous":null,"reason":"set","parameters":{{}},
+                "operator":{{}},"release":{{"reference":"r","digest":"d","name":"x","version":"1"}},"services":
+                {{{name:?}:{{"image":"i","manifest":"sha256:{hex}","digest":"{hex}","unit":{unit:?}}}}}}}"#
+            );
+            std::fs::write(directory.join("deployment.json"), text).unwrap();
+            std::fs::write(directory.join("units/s.service"), "text").unwrap();
+            Deployment::load(&roots, Seq(1))
+        };
+        assert!(load("s", "s.service").is_ok());
+        for (name, unit) in [
+            ("s", "../outside"),
+            ("s", "/dev/null"),
+            ("s", ".."),
+            ("../s", "s.service"),
+            ("", "s.service"),
+        ] {
+            let error = load(name, unit).unwrap_err().chain();
+            assert!(
+                error.contains("deployment.json is damaged"),
+                "{name} {unit}: {error}"
+            );
+        }
+    }
 }

@@ -12,9 +12,9 @@ impl Seq {
     /// The first deployment of a node.
     pub const FIRST: Seq = Seq(1);
 
-    /// The number after this one.
-    pub fn next(self) -> Seq {
-        Seq(self.0 + 1)
+    /// The number after this one; none after the last that there is, which only a damaged document names.
+    pub fn next(self) -> Option<Seq> {
+        self.0.checked_add(1).map(Seq)
     }
 
     /// Reads a number as a directory name spells it: decimal, no sign, no leading zero.

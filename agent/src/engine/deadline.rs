@@ -47,16 +47,14 @@ impl Engine {
             .into_iter()
             .flatten()
             .flat_map(|d| d.release.services.values());
-        let one_try: Duration = services.map(longest).sum::<Duration>()
-            + Duration::from_secs(probation.window_sec.into())
-            + Duration::from_secs(probation.hold_sec.into())
-            + GRACE;
-        let all = one_try.saturating_mul(probation.tries.max(1));
+        let watched = [probation.window_sec, probation.hold_sec].map(|sec| Duration::from_secs(sec.into()));
+        let one_try = all(services.map(longest).chain(watched).chain([GRACE]));
+        let tries = one_try.saturating_mul(probation.tries.max(1));
         let clock = &self.ports.clock;
-        let later = jiff::SignedDuration::try_from(all).unwrap_or(jiff::SignedDuration::MAX);
+        let later = jiff::SignedDuration::try_from(tries).unwrap_or(jiff::SignedDuration::MAX);
         Ok(Deadline {
             boot_id: self.ports.host.boot_id()?,
-            uptime_sec: clock.monotonic().saturating_add(all).as_secs(),
+            uptime_sec: clock.monotonic().saturating_add(tries).as_secs(),
             time: clock.now().saturating_add(later).unwrap_or(jiff::Timestamp::MAX),
         })
     }
@@ -71,17 +69,36 @@ impl Engine {
 /// The longest that stopping and starting a service and asking its gates may take.
 fn longest(definition: &Definition) -> Duration {
     let unit = &definition.unit;
-    let gates: Duration = [When::PreStart, When::PostStart]
+    let gates = [When::PreStart, When::PostStart]
         .into_iter()
         .flat_map(|when| definition.gates_at(when))
-        .map(|gate| (gate.timeout + gate.interval).saturating_mul(gate.attempts))
-        .sum();
-    unit.timeout_stop_sec.duration() + unit.timeout_start_sec.duration() + 2 * GRACE + gates
+        .map(|gate| (gate.timeout + gate.interval).saturating_mul(gate.attempts));
+    let own = [unit.timeout_stop_sec, unit.timeout_start_sec].map(|span| span.duration());
+    all(gates.chain(own).chain([2 * GRACE]))
+}
+
+/// The sum, or as long as can be told: a definition may ask for patience without end.
+fn all(times: impl Iterator<Item = Duration>) -> Duration {
+    times.fold(Duration::ZERO, Duration::saturating_add)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn patience_without_end_is_the_longest_there_is() {
+        let gate = |n: u32| {
+            format!(
+                "[[gates]]\nname = \"g{n}\"\nkind = \"unit\"\nwhen = [\"pre-start\", \"post-start\"]\n\
+                 attempts = 4294967295\ntimeout_ms = 4294967295\ninterval_ms = 4294967295\n"
+            )
+        };
+        let gates: String = (0..400).map(gate).collect();
+        let text = format!("format = 1\nname = \"s\"\ndescription = \"\"\nimage = \"i\"\n{gates}");
+        let definition = Definition::parse(&text, std::path::Path::new("s.toml")).unwrap();
+        assert_eq!(longest(&definition), Duration::MAX);
+    }
 
     #[test]
     fn within_its_boot_the_uptime_decides_and_later_the_clock() {

@@ -24,7 +24,14 @@ pub fn image(
         },
         (false, None) => return Ok(None),
     };
-    format!("{name}@{digest}").parse().map(Some)
+    let reference: Reference = format!("{name}@{digest}").parse()?;
+    // `oci:./x` has a colon, too: a release of a registry names no files of this host.
+    match reference {
+        Reference::Registry(_) => Ok(Some(reference)),
+        Reference::Layout { .. } | Reference::Archive { .. } => {
+            Err(ReferenceError::Repository(repository.to_owned()))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +81,15 @@ mod tests {
             let name = found.as_ref().and_then(Reference::repository);
             assert_eq!(name.as_deref(), expected, "{repository}");
             assert!(found.is_none_or(|reference| reference.digest() == Some(digest)));
+        }
+    }
+
+    #[test]
+    fn a_file_of_the_host_is_no_repository() {
+        let release: Reference = "r.example/a/release:1".parse().unwrap();
+        for repository in ["oci:./x", "oci:/srv/x", "oci-archive:/srv/x.tar", "./x", "../x"] {
+            let found = image(&release, repository, &Digest::of(b"x"));
+            assert!(found.is_err(), "{repository} is {found:?}");
         }
     }
 }

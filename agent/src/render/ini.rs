@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::RenderError;
-use crate::definition::check_ini_word;
+use crate::definition::{check_ini_key, check_ini_word};
 
 /// Writes sections in the order of their names, `DEFAULT` first.
 pub(super) fn write(content: &Map<String, Value>) -> Result<String, RenderError> {
@@ -37,7 +37,7 @@ fn write_key(text: &mut String, section: &str, key: &str, value: &Value) -> Resu
         key: format!("[{section}] {key}"),
         reason,
     };
-    check_ini_word(key).map_err(wrong)?;
+    check_ini_key(key).map_err(wrong)?;
     if let Value::Array(list) = value {
         return list.iter().try_for_each(|item| match item {
             Value::Array(_) => Err(wrong("a list can't hold a list".into())),
@@ -52,7 +52,7 @@ fn write_key(text: &mut String, section: &str, key: &str, value: &Value) -> Resu
                 "a line break or control character can't be in an INI value".into(),
             ));
         }
-        Value::String(s) => s.clone(),
+        Value::String(s) => node_runtime::ini::value(s),
         Value::Null | Value::Array(_) | Value::Object(_) => {
             return Err(wrong(
                 "only text, numbers, booleans and lists of them fit here".into(),
@@ -124,6 +124,7 @@ mod tests {
         for over in [
             json!({"a]\n[b": {}}),
             json!({"a": {"k\nl": 1}}),
+            json!({"a": {"k:l": 1}}),
             json!({"a": {"k": {"l": 1}}}),
             json!({"a": 1}),
             json!(1),
@@ -133,6 +134,15 @@ mod tests {
                 "{over}"
             );
         }
+    }
+
+    #[test]
+    fn what_a_reader_would_strip_is_put_in_quotes() {
+        let over = json!({"a": {"v": "\"b\"", "w": " c ", "x": "it's", "y": "'", "z": ""}});
+        assert_eq!(
+            rendered("[files.content.a]\n", Some(&over)).unwrap(),
+            "[a]\nv = \"\"b\"\"\nw = \" c \"\nx = it's\ny = \"'\"\nz = \n"
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::policy::Limits;
 use crate::error::EntryProblem;
 
 /// Longest file name on Linux (NAME_MAX).
-const NAME_MAX: usize = 255;
+pub(super) const NAME_MAX: usize = 255;
 
 /// A name relative to the root of a tree, without empty, `.` or `..` components. The root itself is empty.
 ///

@@ -6,11 +6,13 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::index::{Attributes, LayerIndex, Node, put, remove_below};
-use super::path::EntryPath;
+use super::path::{EntryPath, NAME_MAX};
 use crate::error::{EntryError, EntryProblem};
 
 /// As many symbolic links as the kernel follows in one name (path_resolution(7)).
 const MAX_LINKS: usize = 40;
+/// Longest name that the kernel takes (PATH_MAX without its end).
+const PATH_MAX: usize = 4095;
 /// Most entries of a tree. One entry of a layer may imply a hundred directories, so the layers' own limits
 /// do not bound their sum.
 const MAX_ENTRIES: usize = 4_000_000;
@@ -134,6 +136,10 @@ impl Tree {
         let (real, missing) = self.resolve(&parent)?;
         let mut real = real;
         for name in missing {
+            // A link may name what no file can be called.
+            if name.len() > NAME_MAX {
+                return Err(EntryProblem::LongComponent);
+            }
             real = real.join(&name);
             self.put(real.clone(), Node::Directory(Attributes::implied_directory()))?;
         }
@@ -141,6 +147,10 @@ impl Tree {
     }
 
     fn put(&mut self, path: EntryPath, node: Node) -> Result<(), EntryProblem> {
+        // What the links among its parents stand for may be longer than the name in the archive.
+        if path.len() > PATH_MAX {
+            return Err(EntryProblem::LongPath(PATH_MAX));
+        }
         self.weight += path.len() as u64 + node.weight();
         if self.entries.len() >= MAX_ENTRIES || self.weight > MAX_BYTES {
             return Err(EntryProblem::TreeSize);

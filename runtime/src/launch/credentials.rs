@@ -56,7 +56,8 @@ fn ini(
     for (section, keys) in sections {
         text.push_str(&format!("[{section}]\n"));
         for (key, credential) in keys {
-            text.push_str(&format!("{key} = {}\n", value(credential)?));
+            let value = crate::ini::value(&value(credential)?);
+            text.push_str(&format!("{key} = {value}\n"));
         }
     }
     Ok(text)
@@ -84,6 +85,8 @@ mod tests {
         let sections = BTreeMap::from([("DEFAULT".to_owned(), keys)]);
         let text = ini(&sections, &|name| Ok(format!("{name}://u:p$w@h"))).unwrap();
         assert_eq!(text, "[DEFAULT]\ntransport_url = mq://u:p$w@h\n");
+        let text = ini(&sections, &|_| Ok("\"p w\"".to_owned())).unwrap();
+        assert_eq!(text, "[DEFAULT]\ntransport_url = \"\"p w\"\"\n");
     }
 
     #[test]

@@ -138,6 +138,9 @@ fn check_scripts(bridges: &[Bridge]) {
     assert_eq!(fed, meant, "{own}");
 }
 
+/// Stands for `<<` outside quotes.
+const HERE: &str = "\u{1}\u{1}";
+
 #[derive(Debug)]
 struct Command {
     words: Vec<String>,
@@ -153,7 +156,7 @@ fn commands(script: &str) -> Vec<Command> {
         let (words, after) = words(rest);
         rest = after;
         let mut input = None;
-        if let Some(end) = words.last().and_then(|word| word.strip_prefix("<<")) {
+        if let Some(end) = words.last().and_then(|word| word.strip_prefix(HERE)) {
             let mut lines = Vec::new();
             loop {
                 let (line, after) = rest.split_once('\n').expect("a here-document has an end");
@@ -186,6 +189,7 @@ fn words(text: &str) -> (Vec<String>, &str) {
             }
             _ if quoted => word.get_or_insert_default().push(c),
             '\\' => word.get_or_insert_default().extend(chars.next().map(|(_, c)| c)),
+            '<' => word.get_or_insert_default().push_str(&HERE[..1]),
             ' ' | '\t' => words.extend(word.take()),
             '\n' => {
                 words.extend(word);

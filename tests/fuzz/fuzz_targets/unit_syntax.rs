@@ -14,6 +14,8 @@ pub struct Directive {
 enum Kind {
     /// The rest of the line, with specifiers.
     Line,
+    /// The rest of the line as it is.
+    Plain,
     /// As `Line`, behind the marks `|` and `!`.
     Condition,
     /// Words in which a backslash stays one.
@@ -102,8 +104,9 @@ fn kind(section: &str, name: &str) -> Kind {
             "Service",
             "Type" | "NotifyAccess" | "Delegate" | "SyslogIdentifier" | "Restart" | "RestartSec"
             | "TimeoutStartSec" | "TimeoutStopSec" | "KillMode" | "KillSignal" | "WatchdogSec" | "TasksMax"
-            | "MemoryLow" | "MemoryHigh" | "MemoryMax" | "CPUWeight" | "IOWeight",
+            | "CPUWeight" | "IOWeight",
         ) => Kind::Line,
+        ("Service", "MemoryLow" | "MemoryHigh" | "MemoryMax") => Kind::Plain,
         _ => panic!("[{section}] {name}= was meant by nobody"),
     }
 }
@@ -112,6 +115,7 @@ fn words(section: &str, name: &str, value: &str) -> Vec<String> {
     assert!(!value.is_empty(), "an empty {name}= resets what was set before");
     match kind(section, name) {
         Kind::Line => vec![specifiers(value)],
+        Kind::Plain => vec![value.to_owned()],
         Kind::Condition => condition(value),
         Kind::Names => split(value, Escapes::Kept, true)
             .into_iter()

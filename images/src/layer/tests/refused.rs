@@ -318,3 +318,23 @@ fn a_bomb_is_measured_by_what_it_came_from() {
         assert_eq!(limits.for_compressed(compressed).unpacked_bytes, unpacked);
     }
 }
+
+#[test]
+fn names_that_only_a_link_spells() {
+    let through = |target: &str, name: &str| {
+        Tarball::new()
+            .pax(&[("linkpath", target.as_bytes())])
+            .symlink("l", "")
+            .pax(&[("path", name.as_bytes())])
+            .file("f", b"1")
+    };
+    let error = apply_problem([through(&"x".repeat(256), "l/f")]);
+    assert_eq!(
+        (error.name.as_str(), error.problem),
+        ("l/f", EntryProblem::LongComponent)
+    );
+    let deep = format!("{}/", "y".repeat(199)).repeat(20);
+    let far = format!("l/{}", "z".repeat(96));
+    let error = apply_problem([through(&deep, &far)]);
+    assert_eq!((error.name, error.problem), (far, EntryProblem::LongPath(4095)));
+}
