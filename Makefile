@@ -71,8 +71,10 @@ test-node: stage ## a booted node and a control plane: every step of the story i
 
 .PHONY: e2e
 e2e: export NODECTL_ROUNDS ?= 20
-e2e: stage ## guests and packets on kernels of their own, and a cloud, through upgrade after upgrade; prints the figures
+e2e: stage ## guests and packets on user-mode-linux and in QEMU, and a cloud, through upgrade after upgrade; prints the figures
 	cargo $(AS_ROOT) test --locked -p node-tests --test 'e2e_*' -- --test-threads=1 --nocapture
+	NODECTL_E2E_KIND=vm NODECTL_ROUNDS=3 cargo $(AS_ROOT) test --locked -p node-tests \
+	  --test e2e_guests --test e2e_dataplane --test node_kernel -- --test-threads=1 --nocapture
 
 .PHONY: torture
 torture: export NODECTL_CUTS ?= 50
