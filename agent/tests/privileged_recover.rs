@@ -14,6 +14,10 @@ use booted::Booted;
 use node_systemd::{ServiceExec, ServiceUnit, render_service};
 use serde_json::{Value, json};
 
+/// systemd-nspawn mounts a boot id of the machine's own over the host's, and protecting /proc/sys would uncover that again:
+/// the boot's recover would take itself for one of another boot.
+const BOOT_ID: &str = "[Service]\nProtectKernelTunables=no\n";
+
 /// Takes the launcher's place.
 const NODE_RUN: &str = "#!/bin/sh\nsystemd-notify --ready\nexec sleep infinity\n";
 
@@ -59,6 +63,8 @@ fn boot(tries_left: u32) -> (Booted, tempfile::TempDir) {
     let root = layer.path();
     fs::set_permissions(root, fs::Permissions::from_mode(0o755)).unwrap();
     install(root);
+    let drop_in = "etc/systemd/system/nodectl-recover.service.d/boot-id.conf";
+    write(&root.join(drop_in), BOOT_ID);
     deploy(root, 1, &[("both", "aa"), ("only-old", "bb")]);
     deploy(root, 2, &[("both", "dd"), ("only-new", "ee")]);
     symlink("deployments/2", root.join("var/lib/nodectl/current")).unwrap();
