@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use node_agent::api::Status;
 
-use super::dangers::refused;
+use super::dangers::{OLDER, refused};
 use super::releases::Releases;
 use crate::guests::Guest;
 use crate::node::Node;
@@ -27,8 +27,8 @@ pub fn way_back_is_closed(node: &Node, releases: &Releases) -> Result<()> {
         "could not be started again",
         ": late",
     ];
-    refused(node, &["upgrade", &releases.fewer], &why)?;
-    nodectl(&["upgrade", &releases.fewer, "--force"])?;
+    refused(node, &["upgrade", OLDER, &releases.fewer], &why)?;
+    nodectl(&["upgrade", OLDER, &releases.fewer, "--force"])?;
     let status: Status = nodectl::json(node, &["status"])?;
     let fewer = status.deployment.context("no deployment")?.to_string();
     nodectl(&["rollback"])?;
@@ -36,6 +36,6 @@ pub fn way_back_is_closed(node: &Node, releases: &Releases) -> Result<()> {
     nodectl(&["rollback", &fewer, "--force"])?;
     ensure!(guest.pid()? == pid, "the guest is another one");
     let schema = ["Open vSwitch there has database schema 7.0.0, and conf.db has "];
-    refused(node, &["upgrade", &releases.older], &schema)?;
+    refused(node, &["upgrade", OLDER, &releases.older], &schema)?;
     guest.stop()
 }
