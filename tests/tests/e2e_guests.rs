@@ -56,7 +56,7 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
     }
     story.step(
         "a guest in the cgroup of libvirtd would die with it, and is named",
-        |progress| in_the_cgroup_of_its_daemon(&node, releases.last(), &releases.libvirt[0], progress),
+        |progress| in_the_cgroup_of_its_daemon(&node, releases.last(), progress),
     )
 }
 

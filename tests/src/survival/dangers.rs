@@ -152,17 +152,11 @@ pub fn ends(node: &Node, pid: u32) -> Result<()> {
 }
 
 /// Without machined and without controllers libvirt leaves QEMU in the cgroup of its own service. What a container
-/// runtime does when it deletes a container (`cgroup.kill`) ends such a guest; nodectl refuses to go to another release,
-/// and names it.
+/// runtime does when it deletes a container (`cgroup.kill`) ends such a guest; nodectl refuses to go back, and names it.
 ///
 /// # Errors
 /// nodectl goes on, or the guest lives.
-pub fn in_the_cgroup_of_its_daemon(
-    node: &Node,
-    release: &str,
-    other: &str,
-    progress: &Progress,
-) -> Result<()> {
+pub fn in_the_cgroup_of_its_daemon(node: &Node, release: &str, progress: &Progress) -> Result<()> {
     node.write(
         "/etc/nodectl/node.toml.d/cgroups.toml",
         "[overrides.libvirtd.files.\"/etc/libvirt/qemu.conf\"]\ncgroup_controllers = []\n",
@@ -180,7 +174,7 @@ pub fn in_the_cgroup_of_its_daemon(
         "guest inside (pid ",
         ": it is in the cgroup of libvirtd.service and not in a machine scope",
     ];
-    refused(node, &["upgrade", OLDER, other], &why)?;
+    refused(node, &["rollback"], &why)?;
     inside.beat_after(inside.beats()?.last().copied())?;
     let pid = inside.pid()?;
     let kill = format!("/sys/fs/cgroup{place}/cgroup.kill");
