@@ -50,7 +50,7 @@ for target in "${targets[@]}"; do
     -print_final_stats=1 -artifact_prefix="$findings/")
   [ ! -f "$here/dictionaries/$target" ] || options+=(-dict="$here/dictionaries/$target")
   status=0
-  NODECTL_FUZZ_TARGET=$target "$program" "${options[@]}" "$corpus" "$scratch/seeds/$target" >"$log" 2>&1 || status=$?
+  NODECTL_FUZZ_TARGET=$target NODECTL_FUZZ_SEEDS=$scratch/seeds/$target "$program" "${options[@]}" "$corpus" "$scratch/seeds/$target" >"$log" 2>&1 || status=$?
   last=$(grep -aE '^#[0-9]+' "$log" | tail -n 1 || true)
   field() { sed -n "s/.* $1: \([^ ]*\).*/\1/p" <<<"$last"; }
   runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")

@@ -12,6 +12,7 @@ import tarfile
 import tomllib
 from pathlib import Path
 
+SUM = "sha256:" + "ab" * 32
 REPOSITORY = Path(__file__).resolve().parents[2]
 OUT = Path(sys.argv[1])
 
@@ -76,7 +77,7 @@ def layers():
 
 
 def units():
-    fields("unit_rendering", "plain", "Nlibvirtd", "DThe daemon", "aovs.service", "wmulti-user.target", "Ca")
+    fields("unit_rendering", "plain", "Nlibvirtd", "DThe daemon", "aovs.service", "wmulti-user.target", "C0+/a")
     fields(
         "unit_rendering", "values", 'Da 100% "daemon" $HOME', 'EA=b "c" $D %n\n\\', "Lkey:/etc/a b%c", "x/bin/sh",
         "x-c", "xecho '$1' \\; ; %h\n", "P/a b", "Pu2028\u2028", "Q/usr/bin/nodectl", "Q;", "Q", "r/srv/a b", "Ebc=\t",
@@ -91,13 +92,13 @@ def units():
 def signatures():
     policy = """revoked = ["c.pub"]
 [retired]
-"b2.pub" = "2026-01-31T00:00:00Z"
+"b2.pub" = "2036-01-31T00:00:00Z"
 [[repository]]
 name = "r.example/a"
 keys = ["a.pub", "b.pub", "a2.pub"]
 signatures = 2
 identity = "b.example/a"
-max_age_days = 90
+max_age_days = 36500
 [[repository]]
 name = "r.example/b"
 keys = ["c.pub"]
@@ -118,9 +119,10 @@ keys = ["a.pub"]
     fields("signatures", "good", simple, "r.example/b", "a" + good)
     fields("signatures", "ecdsa", simple, "r.example/b", "c" + good)
     fields("signatures", "file", simple, "", "a" + good)
-    fields("signatures", "two", policy, "r.example/a/x", "a" + payload % ("b.example/a/x", "null"), "b" + late)
+    fields("signatures", "two", policy, "r.example/a/x", "a" + late.replace("a:1", "a/x:1"), "b" + late.replace("a:1", "a/x"))
     fields("signatures", "revoked", policy, "r.example/b", "c" + good, "z" + good)
     fields("signatures", "other", simple, "r.example/b", "A" + good + "@" + good.replace("{D}", "sha256:00"))
+    fields("signatures", "elsewhere", simple, "r.example/b", "a" + good.replace("{D}", SUM), "a" + late)
     fields("signatures", "unchecked", policy, "127.0.0.1:5000/x", "+AAAA@" + good)
     fields("signatures", "star", policy, "elsewhere.example/x", "a" + payload % ("elsewhere.example/x", "{}"))
 
@@ -132,9 +134,6 @@ def files():
     )
     fields("rendered_files", "toml", "ftoml", "sa", "vb=c\n[d]", "pe=1", "lf=x", "og='h'")
     fields("rendered_files", "json", "fjson", "sa", 'vb="c', "pe=false", "nf=1")
-
-
-SUM = "sha256:" + "ab" * 32
 
 
 def documents():
@@ -171,7 +170,8 @@ def documents():
 def releases():
     services = REPOSITORY / "images/services"
     release = tomllib.loads((REPOSITORY / "images/releases/compute.toml").read_text())
-    for path in sorted(services.glob("*.toml")):
+    # Few and small ones are changed more often than many large ones.
+    for path in [services / f"{name}.toml" for name in ("libvirtd", "ovsdb-server", "virtlogd")]:
         text = path.read_text()
         write("release_document", path.name, text)
         definition = tomllib.loads(text)
@@ -193,6 +193,25 @@ def releases():
     binding = {"repository": "q.example/x", "digest": SUM, "size": 1}
     document = {"format": 1, "name": "x", "version": "1", "services": {"s": small}, "images": {"i": binding}}
     write("release_document", "small.json", json.dumps(document))
+    write("release_document", "small.toml", """format = 1
+name = "s"
+description = "d"
+image = "i"
+[[files]]
+target = "/etc/a.conf"
+format = "ini"
+content = { DEFAULT = { a = { parameter = "p" }, b = ["x"], c = { fact = "hostname" } } }
+[[secret_files]]
+target = "/etc/b.conf"
+content = { a = { b = { secret = "s" } } }
+[[gates]]
+name = "g"
+kind = "exec"
+command = ["/bin/true"]
+when = ["probation"]
+[[state]]
+path = "/var/lib/a"
+""")
     document["images"]["i"]["repository"] = "oci:./x"
     write("release_document", "file.json", json.dumps(document))
 

@@ -11,6 +11,7 @@ mod foreign_text;
 mod image_documents;
 mod journal;
 mod layer_tar;
+mod mutations;
 mod node_toml;
 mod release_document;
 mod rendered_files;
@@ -20,22 +21,41 @@ mod unit_syntax;
 
 use std::sync::OnceLock;
 
-type Target = fn(&[u8]);
+use mutations::Dice;
+
+/// What is done with an input, and how inputs are changed.
+type Target = (fn(&[u8]), fn(&[u8], &mut Dice) -> Vec<u8>);
 
 const TARGETS: &[(&str, Target)] = &[
-    ("bus_arguments", bus_arguments::run),
-    ("foreign_text", foreign_text::run),
-    ("image_documents", image_documents::run),
-    ("journal", journal::run),
-    ("layer_tar", layer_tar::run),
-    ("node_toml", node_toml::run),
-    ("release_document", release_document::run),
-    ("rendered_files", rendered_files::run),
-    ("signatures", signatures::run),
-    ("unit_rendering", unit_rendering::run),
+    ("bus_arguments", (bus_arguments::run, mutations::text)),
+    ("foreign_text", (foreign_text::run, mutations::text)),
+    ("image_documents", (image_documents::run, mutations::text)),
+    ("journal", (journal::run, mutations::text)),
+    ("layer_tar", (layer_tar::run, mutations::archive)),
+    ("node_toml", (node_toml::run, mutations::text)),
+    ("release_document", (release_document::run, mutations::text)),
+    ("rendered_files", (rendered_files::run, mutations::text)),
+    ("signatures", (signatures::run, mutations::text)),
+    ("unit_rendering", (unit_rendering::run, mutations::text)),
 ];
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| chosen()(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| (chosen().0)(data));
+
+libfuzzer_sys::fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
+    let mut dice = Dice::new(seed);
+    // The other half is the fuzzer's own, which takes words from the dictionary.
+    if dice.below(2) == 0 {
+        return libfuzzer_sys::fuzzer_mutate(data, size, max_size);
+    }
+    let input = match dice.below(3) {
+        0 => mutations::seed(&mut dice).unwrap_or(&data[..size]),
+        _ => &data[..size],
+    };
+    let changed = (chosen().1)(input, &mut dice);
+    let size = changed.len().min(max_size);
+    data[..size].copy_from_slice(&changed[..size]);
+    size
+});
 
 fn chosen() -> Target {
     static TARGET: OnceLock<Target> = OnceLock::new();

@@ -19,15 +19,15 @@ const FILES: [&str; 3] = ["node.toml", "node.toml.d/10.toml", "node.toml.d/99.to
 pub fn run(data: &[u8]) {
     let Some(fields) = fields(data) else { return };
     let roots = roots();
-    // What an earlier input had set.
-    let _ = fs::remove_file(roots.operator_parameters());
+    // As an earlier `set` may have left it.
+    fs::write(roots.operator_parameters(), "[parameters]\ns = 1\nb = 2\n").expect("written");
     for (index, name) in FILES.iter().enumerate() {
         let text = fields.get(index).copied().unwrap_or_default();
         fs::write(roots.config.join(name), text).expect("written");
     }
     let Ok(settings) = load(roots) else { return };
     let texts = FILES.iter().zip(&fields);
-    let tables: Vec<(PathBuf, Table)> = texts
+    let mut tables: Vec<(PathBuf, Table)> = texts
         .map(|(name, text)| {
             (
                 roots.config.join(name),
@@ -35,6 +35,9 @@ pub fn run(data: &[u8]) {
             )
         })
         .collect();
+    let own = toml::from_str("[parameters]\ns = 1\nb = 2\n").expect("TOML");
+    tables.push((roots.operator_parameters(), own));
+    tables.sort_by_key(|(file, _)| (file.parent() == Some(&roots.node_toml_d()), file.clone()));
     check_merge(&settings, &tables);
     check_alone(roots, &settings);
     for (index, name) in FILES.iter().enumerate() {
@@ -114,8 +117,12 @@ fn at<'a>(table: &'a Table, path: &[String]) -> Option<&'a Value> {
 
 /// The merged document, written as the only file, is the same configuration.
 fn check_alone(roots: &Roots, settings: &Settings) {
-    for name in &FILES[1..] {
-        fs::write(roots.config.join(name), "").expect("written");
+    for file in FILES[1..]
+        .iter()
+        .map(|name| roots.config.join(name))
+        .chain([roots.operator_parameters()])
+    {
+        fs::write(file, "").expect("written");
     }
     fs::write(roots.node_toml(), settings.document.to_string()).expect("written");
     let alone = load(roots).expect("the merged document is a configuration");
@@ -150,6 +157,17 @@ fn check_changes(roots: &Roots, before: &Settings, fields: &[&str]) {
     if write_parameters(roots, &changes).is_ok() {
         let written = load(roots).expect("what was announced and written reads back");
         assert_eq!(said(&written), said(&announced));
+        let own = fs::read_to_string(roots.operator_parameters()).unwrap_or_default();
+        let own: Table = toml::from_str(&own).expect("it is TOML");
+        let parameters = own.get("parameters").and_then(Value::as_table);
+        for (name, value) in &changes {
+            let found = parameters.and_then(|parameters| parameters.get(name));
+            assert_eq!(
+                found.is_some(),
+                value.is_some(),
+                "{name} was set or unset, and is not"
+            );
+        }
         write_parameters(roots, &changes).expect("it may be repeated");
         assert_eq!(said(&load(roots).expect("as before")), said(&announced));
     }
