@@ -65,7 +65,8 @@ fn libvirt_moves(story: &mut Story, rig: &Rig<'_>, releases: &Releases, all: boo
     let (signals, later) = if all {
         (&["KILL", "SEGV", "ABRT"][..], 1)
     } else {
-        (&["KILL"][..], releases.libvirt.len() - 1)
+        // Two, so that nothing but the guests keeps the image that they were started from.
+        (&["KILL"][..], releases.libvirt.len() - 2)
     };
     let told = story.step("upgrade to release 2; virtlogd waits for the guests", |_| {
         rig.virtlogd_waits(&releases.libvirt[1])?;
