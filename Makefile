@@ -66,8 +66,18 @@ test-host: deps ## store, registry, namespaces and systemd on real components; n
 	cargo $(AS_ROOT) test --locked --workspace --test '*' --exclude node-tests -- --test-threads=2
 
 .PHONY: test-node
-test-node: stage ## a booted node and a control plane: every step of the story is asserted
-	cargo $(AS_ROOT) test --locked -p node-tests -- --test-threads=1
+test-node: stage ## booted nodes and a control plane: every step of the story is asserted
+	cargo test --locked -p node-tests --tests --no-run
+	$(MAKE) --no-print-directory --jobs=2 --output-sync=target node-lane-kernels node-lane-boxes
+
+# Two lanes, since each test mostly waits. Their surroundings are apart.
+KERNELS := e2e_dataplane e2e_guests node_kernel node_torture
+BOXES = $(filter-out $(KERNELS) node_cuts,$(basename $(notdir $(wildcard tests/tests/*.rs))))
+.PHONY: node-lane-kernels node-lane-boxes
+node-lane-kernels: LANE = $(KERNELS)
+node-lane-boxes: LANE = $(BOXES)
+node-lane-kernels node-lane-boxes:
+	cargo $(AS_ROOT) test --locked -p node-tests $(addprefix --test ,$(LANE)) -- --test-threads=1
 
 .PHONY: e2e
 e2e: export NODECTL_ROUNDS ?= 20

@@ -1,8 +1,10 @@
 """Pings and neighbours of name spaces, and a way to say what was counted."""
 
 import re
+import signal
 import subprocess
 import tempfile
+import time
 
 
 def document(value):
@@ -22,27 +24,48 @@ def ping(name, address):
     """Every 10 ms. To a file: a pipe that nobody reads would stop it when it is full."""
     log = tempfile.TemporaryFile("w+", dir="/run")
     words = ["ip", "netns", "exec", name, "ping", "-D", "-n", "-i", "0.01", address]
-    return subprocess.Popen(words, stdout=log), log
+    return subprocess.Popen(words, stdout=log, stderr=subprocess.STDOUT), log
 
 
-# So many, those of the last half second, may have their answer on its way when all is over.
-LATE = 50
+# What has no answer by then is lost. One that is emulated within an emulated machine takes its time.
+PATIENCE = 5.0
+
+
+def read(log):
+    log.seek(0)
+    return log.read()
+
+
+def answered(text):
+    """When each was answered, by the number of the ping; on the wire that has 16 bits."""
+    times, last = {}, 0
+    for at, number in re.findall(r"^\[([\d.]+)\] \d+ bytes from .* icmp_seq=(\d+)", text, re.M):
+        last += (int(number) - last + 0x8000) % 0x10000 - 0x8000
+        times.setdefault(last, float(at))
+    return times
+
+
+def until(deadline, look):
+    """What is looked for, or what was seen last."""
+    while not (seen := look()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return seen
 
 
 def pings(process, log):
-    """Sent, lost and the longest time between two answers."""
-    process.send_signal(2)
+    """Sent until now, lost of them, and the longest time between two answers."""
+    # Says how many it has sent, and goes on.
+    process.send_signal(signal.SIGQUIT)
+    said = until(time.monotonic() + 30, lambda: re.search(r"(\d+)/(\d+) packets", read(log)))
+    sent = int(said.group(2))
+    of_these = lambda: {number: at for number, at in answered(read(log)).items() if number <= sent}
+    until(time.monotonic() + PATIENCE, lambda: len(of_these()) == sent)
+    process.send_signal(signal.SIGINT)
     process.wait(30)
-    log.seek(0)
-    text = log.read()
-    sent, received = map(int, re.search(r"(\d+) packets transmitted, (\d+) received", text).groups())
-    answers = re.findall(r"^\[([\d.]+)\] \d+ bytes from .* icmp_seq=(\d+)", text, re.M)
-    times = [float(at) for at, _ in answers]
+    answers = of_these()
+    times = sorted(answers.values())
     gaps = [after - before for before, after in zip(times, times[1:])]
-    # The number of a ping has 16 bits.
-    late = (sent - int(answers[-1][1])) % 65536 if answers else LATE + 1
-    lost = sent - received - (late if late <= LATE else 0)
-    return {"sent": sent, "lost": lost, "gap_ms": 1000 * max(gaps, default=0)}
+    return {"sent": sent, "lost": sent - len(answers), "gap_ms": 1000 * max(gaps, default=0)}
 
 
 def neighbours(name):

@@ -11,7 +11,7 @@ use crate::guests::virsh;
 use crate::node::{Name, Node, Setup};
 use crate::paths;
 use crate::progress::Progress;
-use crate::publish::Publisher;
+use crate::publish::{Image, Publisher};
 use crate::story::Story;
 use crate::{compute, configuration, moves};
 
@@ -58,7 +58,8 @@ pub struct Releases {
 pub fn lab(story: &mut Story, stage: &Path) -> Result<Lab> {
     let pending = Pending::begin();
     compute::registry_serves(story)?;
-    let publisher = Publisher::new(stage)?;
+    let measure = [Image::first("ceilometer"), Image::first("exporters")];
+    let publisher = Publisher::with(stage, &measure)?;
     let releases = publish(story, &publisher)?;
     let name = Name::parse(NODE)?;
     let node = compute::node_boots(story, &name, &Setup::node()?.install(stage))?;
@@ -115,6 +116,8 @@ fn another_libvirt(publisher: &Publisher, progress: &Progress) -> Result<String>
         ("libvirt", "2"),
         ("nova-compute", "1"),
         ("neutron", "1"),
+        ("ceilometer", "1"),
+        ("exporters", "1"),
     ];
     publisher.publish(&definition, LIBVIRT, &images)
 }

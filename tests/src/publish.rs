@@ -69,7 +69,15 @@ impl Publisher {
     /// # Errors
     /// As [`Publisher::of`].
     pub fn new(stage: &Path) -> Result<Self> {
-        Self::of(stage, &STORY)
+        Self::with(stage, &[])
+    }
+
+    /// A publisher of the story's images and of more.
+    ///
+    /// # Errors
+    /// As [`Publisher::of`].
+    pub fn with(stage: &Path, more: &[Image]) -> Result<Self> {
+        Self::of(stage, &[&STORY, more].concat())
     }
 
     /// Uses the nodectl that is staged, makes a signing key and takes a copy of the definitions: a build writes

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::node::Kind;
 use crate::story::Story;
-use crate::{paths, teardown};
+use crate::{hypervisor, paths, teardown};
 
 /// Where `make stage` has put the programs: `$NODECTL_STAGE`, or target/stage.
 pub fn stage() -> PathBuf {
@@ -42,7 +43,11 @@ pub fn begin(instance: &str) -> PathBuf {
         "{} has no usr/bin/nodectl: run `make stage` first",
         stage.display()
     );
-    paths::choose_instance(instance);
+    // Those in QEMU stay apart, so that both kinds can run side by side.
+    match hypervisor::kind() {
+        Kind::Vm => paths::choose_instance(&format!("{instance}-vm")),
+        _ => paths::choose_instance(instance),
+    }
     teardown::everything().expect("what an earlier run left can be removed");
     stage
 }

@@ -5,7 +5,8 @@ began() { systemctl show --value --property=NRestarts $unit; }
 journal() { journalctl --output=cat --unit=$unit --after-cursor="$cursor" "$@"; }
 old=$(systemctl show --value --property=MainPID $unit)
 before=$(began)
-cursor=$(journalctl --lines=1 --show-cursor --output=cat | sed -n 's/^-- cursor: //p')
+# Of the unit: journalctl passes over one of its messages after the cursor of another.
+cursor=$(journalctl --unit=$unit --lines=1 --show-cursor --output=cat | sed -n 's/^-- cursor: //p')
 kill -s "$1" "$old"
 fifo=$(mktemp -u)
 mkfifo "$fifo"
@@ -13,6 +14,10 @@ journal --follow --lines=all > "$fifo" &
 follower=$!
 timeout 120 grep --quiet --max-count=1 "^Started $unit" "$fifo"
 # It ends by itself as soon as it has something to say to nobody.
-kill $follower || :
-[ "$(began)" -gt "$before" ]
-journal | grep 'Main process exited'
+kill $follower 2>/dev/null || :
+after=$(began)
+if ! [ "$after" -gt "$before" ] || ! journal | grep 'Main process exited'; then
+  echo "restarts: $before, then $after"
+  journal
+  exit 1
+fi

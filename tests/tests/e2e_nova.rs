@@ -5,10 +5,11 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use node_agent::api::{Plan, Status};
 use node_tests::cell::{Lab, NODE};
 use node_tests::cloud::Heartbeat;
+use node_tests::node::Node;
 use node_tests::nodectl::{self, main_process};
 use node_tests::outage::{Outage, Since};
 use node_tests::progress::Progress;
@@ -53,6 +54,8 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
     })?;
     moves::broken_release_is_left(story, &lab.node, &lab.releases.broken)?;
     libvirt_is_moved(story, &lab, &guest)?;
+    instance_is_measured(story, &lab)?;
+    host_reboots(story, &lab, &guest.1)?;
     story.step("openstack server delete", |_| {
         lab.cloud.openstack(&["server", "delete", "--wait", GUEST])?;
         ensure!(lab.guests()?.is_empty(), "left: {:?}", lab.guests()?);
@@ -236,23 +239,30 @@ fn stays(lab: &Lab, process: u32, time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Another libvirt and back under an instance of nova: the same QEMU, and all agree about it.
+/// How the libvirtd under an instance of nova comes to be another one.
+enum Replaced<'a> {
+    By(&'a [&'a str]),
+    Killed,
+}
+
+/// Another libvirt and back under an instance of nova, and a libvirtd that dies: the same QEMU, and all agree about it.
 fn libvirt_is_moved(story: &mut Story, lab: &Lab, guest: &(String, Heartbeat)) -> Result<()> {
-    let node = &lab.node;
     let before = lab.guests()?;
     ensure!(before.len() == 1, "guests: {before:?}");
-    let arguments: [&[&str]; 2] = [&["upgrade", &lab.releases.libvirt], &["rollback"]];
-    for words in arguments {
-        let title = format!("libvirt under an instance of nova: nodectl {}", words[0]);
+    for (title, how) in [
+        (
+            "nodectl upgrade",
+            Replaced::By(&["upgrade", &lab.releases.libvirt]),
+        ),
+        ("nodectl rollback", Replaced::By(&["rollback"])),
+        ("SIGKILL", Replaced::Killed),
+    ] {
+        let title = format!("libvirt under an instance of nova: {title}");
         story.step(&title, |progress| {
-            let (libvirtd, compute) = (main_process(node, "libvirtd")?, main_process(node, COMPUTE)?);
-            nodectl::telling(node, words, progress)?.expect(0)?;
+            let compute = main_process(&lab.node, COMPUTE)?;
+            libvirtd_is_another(lab, &how, progress)?;
             ensure!(
-                main_process(node, "libvirtd")? != libvirtd,
-                "libvirtd is the old one"
-            );
-            ensure!(
-                main_process(node, COMPUTE)? == compute,
+                main_process(&lab.node, COMPUTE)? == compute,
                 "nova-compute was restarted"
             );
             let now = lab.guests()?;
@@ -267,6 +277,105 @@ fn libvirt_is_moved(story: &mut Story, lab: &Lab, guest: &(String, Heartbeat)) -
         })?;
     }
     Ok(())
+}
+
+fn libvirtd_is_another(lab: &Lab, how: &Replaced<'_>, progress: &Progress) -> Result<()> {
+    let node = &lab.node;
+    let before = main_process(node, "libvirtd")?;
+    match how {
+        Replaced::By(words) => {
+            nodectl::telling(node, words, progress)?.expect(0)?;
+            ensure!(
+                main_process(node, "libvirtd")? != before,
+                "libvirtd is the old one"
+            );
+            Ok(())
+        }
+        Replaced::Killed => {
+            node.run(["kill", "-KILL", &before.to_string()])?;
+            wait("other libvirtd that answers", 60, || {
+                let another = main_process(node, "libvirtd").is_ok_and(|now| now != before);
+                Ok((another && lab.virsh_list().is_ok()).then_some(()))
+            })
+        }
+    }
+}
+
+/// Ceilometer's samples of the instance are in the cloud's queue, and libvirt's exporter has its figures.
+fn instance_is_measured(story: &mut Story, lab: &Lab) -> Result<()> {
+    const ALSO: &str = "[choices]\ntelemetry = \"ceilometer\"\nmetrics = \"prometheus\"\n\n\
+        [overrides.nova-compute.files.\"/etc/nova/nova.conf\".DEFAULT]\nresume_guests_state_on_host_boot = true\n";
+    let (node, cloud) = (&lab.node, &lab.cloud);
+    let figures = story.step("ceilometer and Prometheus measure the instance", |progress| {
+        let access = cloud.access()?;
+        let user = ["user", "create", "--password", &access.password, "ceilometer"];
+        cloud.openstack(&user)?;
+        // It asks nova for flavours, those of others as well.
+        cloud.openstack(&["role", "add", "--project=service", "--user=ceilometer", "admin"])?;
+        for (name, secret) in [
+            ("ceilometer-password", &access.password),
+            ("ceilometer-transport-url", &access.transport_url),
+        ] {
+            let path = format!("/etc/nodectl/secrets/{name}");
+            node.write(&path, secret)?;
+            node.run(["chmod", "0600", &path])?;
+        }
+        node.write("/etc/nodectl/node.toml.d/also.toml", ALSO)?;
+        nodectl::telling(node, &["set", "debug=true"], progress)?.expect(0)?;
+        let queues = ["rabbitmqctl", "--quiet", "list_queues", "name", "messages"];
+        wait("sample of ceilometer", 90, || {
+            let queues = cloud.node().run(queues)?;
+            let mut samples = queues
+                .lines()
+                .filter_map(|line| line.strip_prefix("notifications.sample\t"));
+            Ok(samples.any(|count| count.trim() != "0").then_some(()))
+        })?;
+        let guests = lab.guests()?;
+        let guest = guests.keys().next().context("there is no guest")?;
+        let figures = figures_of(node, guest)?;
+        ensure!(!figures.is_empty(), "there are no figures of {guest}");
+        Ok(figures)
+    })?;
+    story.show(&figures);
+    Ok(())
+}
+
+/// What libvirt's exporter says of a guest.
+fn figures_of(node: &Node, guest: &str) -> Result<String> {
+    const ASK: &str = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9177/metrics').read().decode())";
+    let all = nodectl::inside(
+        node,
+        "prometheus-libvirt-exporter",
+        &["/usr/bin/python3", "-c", ASK],
+    )?;
+    let of_guest = |line: &&str| line.starts_with("libvirt_domain") && line.contains(&format!("\"{guest}\""));
+    let figures: Vec<&str> = all.lines().filter(of_guest).collect();
+    Ok(figures.join("\n"))
+}
+
+/// The order of a shutdown is such that nova does not take the end of its instances for somebody's wish: asked to, it
+/// starts them again after the boot. What it has on record as stopped it would leave alone.
+fn host_reboots(story: &mut Story, lab: &Lab, last: &Heartbeat) -> Result<()> {
+    story.step(
+        "the host reboots, and nova starts its instance again",
+        |progress| {
+            let before = lab.guests()?;
+            lab.node.reboot()?;
+            // Until nova-compute is back nova has no console to show.
+            let beat = wait("heartbeat of another boot", 240, || {
+                let beat = lab.cloud.wait_heartbeat(GUEST, None, 5).ok();
+                Ok(beat.filter(|beat| beat.boot != last.boot))
+            })?;
+            let server = lab.cloud.wait_active(GUEST, 120)?;
+            ensure!(server.task.is_none(), "nova still does {:?}", server.task);
+            let now = lab.guests()?;
+            ensure!(
+                now.keys().eq(before.keys()) && now != before,
+                "guests were {before:?} and are {now:?} with {beat:?}"
+            );
+            agree(lab, progress)
+        },
+    )
 }
 
 /// nova, libvirt and the process table name the same instances as running.
