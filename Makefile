@@ -49,7 +49,7 @@ demo-down: ## ends everything that a demo or a test left up
 	$(SUDO) target/release/testnode down --all
 
 .PHONY: test
-test: check test-unit test-host test-node ## every tier
+test: check test-unit test-host test-fuzz test-node ## every tier
 
 .PHONY: check
 check: deps ## formatting, lints, licences, bans
@@ -64,6 +64,10 @@ test-unit: deps ## pure tests and tables; no privileges, no services
 .PHONY: test-host
 test-host: deps ## store, registry, namespaces and systemd on real components; needs root
 	cargo $(AS_ROOT) test --locked --workspace --test '*' --exclude node-tests -- --test-threads=2
+
+.PHONY: test-fuzz
+test-fuzz: deps ## hostile and damaged input: each target of the fuzzer for a quarter of a minute
+	tests/fuzz/run.sh 15
 
 .PHONY: test-node
 test-node: stage ## booted nodes and a control plane: every step of the story is asserted

@@ -27,6 +27,14 @@ if [ "${NODECTL_FUZZ_SANITIZER:-}" = address ]; then
   CARGO_TARGET_DIR+=-address
   export RUSTC_BOOTSTRAP=1 ASAN_OPTIONS=detect_leaks=0
 fi
+# cargo knows sources by their times alone, and would take those of another checkout for what it has built.
+checkout=$CARGO_TARGET_DIR/checkout
+if [ -e "$CARGO_TARGET_DIR" ] && [ "$(cat "$checkout" 2>/dev/null)" != "$here" ]; then
+  cargo clean --quiet --release --locked --target "$triple" --manifest-path "$here/Cargo.toml" \
+    -p=node-{agent,images,runtime,systemd,fuzz}
+fi
+mkdir -p "$CARGO_TARGET_DIR"
+echo "$here" >"$checkout"
 # With --target the flags are for the program alone, and not for build scripts and macros.
 RUSTFLAGS=$flags cargo build --quiet --release --locked --target "$triple" --manifest-path "$here/Cargo.toml" ||
   { echo "run.sh: the targets do not build" >&2; exit 1; }

@@ -53,6 +53,7 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
         Ok((GUEST.to_owned(), lab.cloud.wait_heartbeat(GUEST, None, 120)?))
     })?;
     moves::broken_release_is_left(story, &lab.node, &lab.releases.broken)?;
+    stop_that_kills_is_refused(story, &lab)?;
     libvirt_is_moved(story, &lab, &guest)?;
     instance_is_measured(story, &lab)?;
     host_reboots(story, &lab, &guest.1)?;
@@ -236,6 +237,35 @@ fn stays(lab: &Lab, process: u32, time: Duration) -> Result<()> {
         );
         std::thread::sleep(Duration::from_millis(500));
     }
+    Ok(())
+}
+
+/// In this box QEMU is in libvirtd's cgroup, where it lives by `KillMode=process` alone.
+fn stop_that_kills_is_refused(story: &mut Story, lab: &Lab) -> Result<()> {
+    const DROP_IN: &str = "/run/systemd/system/libvirtd.service.d/50-kills.conf";
+    let node = &lab.node;
+    let said = story.step(
+        "a stop of libvirtd that would kill the instance is refused",
+        |_| {
+            let before = (main_process(node, "libvirtd")?, lab.guests()?);
+            node.write(DROP_IN, "[Service]\nKillMode=mixed\n")?;
+            node.run(["systemctl", "daemon-reload"])?;
+            let said = nodectl::on(node, &["upgrade", &lab.releases.libvirt])?;
+            node.run(["rm", DROP_IN])?;
+            node.run(["systemctl", "daemon-reload"])?;
+            let guest = before.1.keys().next().context("there is no guest")?;
+            for word in [&format!("guest {guest} (pid "), "which kills it (KillMode=mixed)"] {
+                ensure!(
+                    said.code == 75 && said.errors.contains(word),
+                    "no {word} in {said:?}"
+                );
+            }
+            let after = (main_process(node, "libvirtd")?, lab.guests()?);
+            ensure!(after == before, "it was {before:?} and is {after:?}");
+            Ok(said)
+        },
+    )?;
+    story.show(&said.errors);
     Ok(())
 }
 

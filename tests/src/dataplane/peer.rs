@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
@@ -13,6 +14,9 @@ use crate::node::Node;
 
 const PINGS: &str = include_str!("../../dataplane/pings.py");
 const GUESTS: &str = include_str!("../../dataplane/guests.py");
+
+/// For the guests to answer at all.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 const SPACE: &str = "peer";
 const PORT: &str = "to-peer";
@@ -80,9 +84,21 @@ impl<'a> Peer<'a> {
             node,
             guests: guests.to_vec(),
         };
-        let quiet = peer.count(&["true"])?;
-        ensure!(quiet.lost() == 0, "guests do not answer: {quiet:?}");
+        peer.is_answered()?;
         Ok(peer)
+    }
+
+    /// Waits until all guests answer everything: before the kernel has learnt where they are it drops what it has too
+    /// much of.
+    fn is_answered(&self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let quiet = self.count(&["true"])?;
+            if quiet.lost() == 0 {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "guests do not answer: {quiet:?}");
+        }
     }
 
     /// Counts while a command runs.

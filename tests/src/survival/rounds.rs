@@ -24,7 +24,7 @@ pub struct Round {
 }
 
 impl Rig<'_> {
-    /// So many upgrades and rollbacks, and then as many plain restarts. No guest may be lost in any of it, and no ping in
+    /// So many upgrades and rollbacks, and then a quarter as many plain restarts. No guest may be lost in any of it, and no ping in
     /// the former unless the peer forgot a guest in too long a window; what the latter lose is only told.
     ///
     /// # Errors
@@ -44,8 +44,9 @@ impl Rig<'_> {
                 all.push(round);
             }
         }
-        for number in 1..=rounds {
-            let title = format!("{PLAIN}: {number} of {rounds}");
+        let plain = rounds.div_ceil(4);
+        for number in 1..=plain {
+            let title = format!("{PLAIN}: {number} of {plain}");
             let restart = ["sh", "/root/restart.sh"];
             let round = story.step(&title, |_| self.round(PLAIN, &restart))?;
             story.show(&round.told());
