@@ -45,6 +45,17 @@ def answered(text):
     return times
 
 
+def ranges(numbers):
+    """As 1-9 12 15-16."""
+    runs = []
+    for number in numbers:
+        if runs and runs[-1][1] + 1 == number:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return " ".join(f"{first}-{last}" if last > first else f"{first}" for first, last in runs)
+
+
 def until(deadline, look):
     """What is looked for, or what was seen last."""
     while not (seen := look()) and time.monotonic() < deadline:
@@ -53,7 +64,7 @@ def until(deadline, look):
 
 
 def pings(process, log):
-    """Sent until now, lost of them, and the longest time between two answers."""
+    """Sent until now, lost of them and which, and the longest time between two answers."""
     # Says how many it has sent, and goes on.
     process.send_signal(signal.SIGQUIT)
     said = until(time.monotonic() + 30, lambda: re.search(r"(\d+)/(\d+) packets", read(log)))
@@ -65,7 +76,9 @@ def pings(process, log):
     answers = of_these()
     times = sorted(answers.values())
     gaps = [after - before for before, after in zip(times, times[1:])]
-    return {"sent": sent, "lost": sent - len(answers), "gap_ms": 1000 * max(gaps, default=0)}
+    missing = ranges(number for number in range(1, sent + 1) if number not in answers)
+    return {"sent": sent, "lost": sent - len(answers), "missing": missing,
+            "gap_ms": 1000 * max(gaps, default=0)}
 
 
 def neighbours(name):

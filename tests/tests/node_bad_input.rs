@@ -522,8 +522,11 @@ fn never_ready(world: &World) -> Result<()> {
 }
 
 fn two_clients(world: &World) -> Result<()> {
+    // Long enough for all that is tried in it.
+    const LONGER: &str = "/etc/nodectl/node.toml.d/longer.toml";
     let (from, to) = other(world)?;
     let before = world.seen()?;
+    world.node.write(LONGER, "[probation]\nwindow_sec = 8\n")?;
     let (mine, theirs) = (reference(&to), reference(&from));
     let client = ["systemd-run", "--quiet", "--wait", "--collect", "--unit=client"];
     let client =
@@ -544,6 +547,7 @@ fn two_clients(world: &World) -> Result<()> {
             .run(["systemctl", "kill", "--signal=KILL", "client"])
             .map(drop)
     })?;
+    world.node.run(["rm", LONGER])?;
     ensure!(interrupted.code != 0, "{interrupted:?}");
     world.settle()?;
     ensure!(

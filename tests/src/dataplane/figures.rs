@@ -12,6 +12,8 @@ pub struct Pings {
     pub sent: u32,
     /// Packets whose answer never came.
     pub lost: u32,
+    /// Their numbers, beginning with 1: `7-9 12`.
+    pub missing: String,
     /// Longest time between two answers, in milliseconds.
     pub gap_ms: f64,
 }
@@ -146,6 +148,7 @@ mod tests {
         let pings = |lost| Pings {
             sent: 9,
             lost,
+            missing: String::new(),
             gap_ms: 10.0,
         };
         Round {

@@ -132,6 +132,7 @@ mod tests {
                     let pings = Pings {
                         sent: 1000,
                         lost,
+                        missing: String::new(),
                         gap_ms: 10.0,
                     };
                     (Ipv4Addr::new(203, 0, 113, host), pings)

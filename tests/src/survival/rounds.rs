@@ -147,6 +147,7 @@ mod tests {
                     Pings {
                         sent: 100,
                         lost,
+                        missing: String::new(),
                         gap_ms: f64::from(lost) * 10.0,
                     },
                 )]
