@@ -118,7 +118,14 @@ fn check_scripts(bridges: &[Bridge]) {
     let (_, own) = script.split_once("\n}\npatiently ovs-ofctl").unwrap_or(("", ""));
     let mut fed = Vec::new();
     for command in commands(own).iter().skip(1) {
-        let known = ["patiently", "ovs-ofctl", "ovs-vsctl", "||"];
+        let known = [
+            "patiently",
+            "ovs-ofctl",
+            "ovs-vsctl",
+            "||",
+            "ports_are_there",
+            "flows_are_there",
+        ];
         assert!(known.contains(&command.words[0].as_str()), "{command:?}");
         fed.extend(command.input.clone());
     }
@@ -135,6 +142,11 @@ fn check_scripts(bridges: &[Bridge]) {
         }
         meant.push(bridge.flows.clone());
     }
+    let ports = |bridge: &Bridge| {
+        let ports = bridge.ports.iter();
+        ports.map(|(port, number)| format!("{number} {port}")).collect()
+    };
+    meant.extend(bridges.iter().map(ports));
     assert_eq!(fed, meant, "{own}");
 }
 

@@ -16,15 +16,13 @@ use super::fields::fields;
 
 const FILES: [&str; 3] = ["node.toml", "node.toml.d/10.toml", "node.toml.d/99.toml"];
 
+/// What an earlier `set` may have left.
+const OWN: &str = "[parameters]\ns = 1\nb = 2\n";
+
 pub fn run(data: &[u8]) {
     let Some(fields) = fields(data) else { return };
     let roots = roots();
-    // As an earlier `set` may have left it.
-    fs::write(roots.operator_parameters(), "[parameters]\ns = 1\nb = 2\n").expect("written");
-    for (index, name) in FILES.iter().enumerate() {
-        let text = fields.get(index).copied().unwrap_or_default();
-        fs::write(roots.config.join(name), text).expect("written");
-    }
+    write(roots, &fields);
     let Ok(settings) = load(roots) else { return };
     let texts = FILES.iter().zip(&fields);
     let mut tables: Vec<(PathBuf, Table)> = texts
@@ -35,16 +33,21 @@ pub fn run(data: &[u8]) {
             )
         })
         .collect();
-    let own = toml::from_str("[parameters]\ns = 1\nb = 2\n").expect("TOML");
+    let own = toml::from_str(OWN).expect("TOML");
     tables.push((roots.operator_parameters(), own));
     tables.sort_by_key(|(file, _)| (file.parent() == Some(&roots.node_toml_d()), file.clone()));
     check_merge(&settings, &tables);
     check_alone(roots, &settings);
+    write(roots, &fields);
+    check_changes(roots, &settings, fields.get(FILES.len()..).unwrap_or_default());
+}
+
+fn write(roots: &Roots, fields: &[&str]) {
+    fs::write(roots.operator_parameters(), OWN).expect("written");
     for (index, name) in FILES.iter().enumerate() {
         let text = fields.get(index).copied().unwrap_or_default();
         fs::write(roots.config.join(name), text).expect("written");
     }
-    check_changes(roots, &settings, fields.get(FILES.len()..).unwrap_or_default());
 }
 
 fn roots() -> &'static Roots {
