@@ -58,3 +58,29 @@ async fn a_finding_names_the_services_it_is_about() {
     let why = "also where the deployment can't be read for it";
     assert_eq!(services_of(&found, "1/units/base.service"), ["base"], "{why}");
 }
+
+/// It is told, and changed by none but a boot or noded.
+#[tokio::test]
+async fn a_current_that_leads_nowhere_is_found() {
+    let node = Node::on_release_1().await;
+    node.upgrade("r:2").await.unwrap();
+    let clean = node.engine().fsck(Depth::Full).await.unwrap().findings;
+    assert_eq!(clean, []);
+    let link = node.roots.current();
+    for target in [None, Some("deployments/77")] {
+        // The second time it is gone already.
+        let _ = std::fs::remove_file(&link);
+        if let Some(target) = target {
+            std::os::unix::fs::symlink(target, &link).unwrap();
+        }
+        let found = node.engine().fsck(Depth::Repair).await.unwrap().findings;
+        let told: Vec<_> = found
+            .iter()
+            .map(|f| (f.subject.clone(), f.problem.clone()))
+            .collect();
+        let why = "leads nowhere, and deployment 2 ran last".to_owned();
+        assert_eq!(told, [(link.display().to_string(), why)], "{target:?}");
+        let left = std::fs::read_link(&link).ok();
+        assert_eq!(left.as_deref(), target.map(std::path::Path::new));
+    }
+}
