@@ -307,6 +307,16 @@ fn filters_and_capabilities_are_those_of_the_definition() {
             "{name}"
         );
         assert_eq!(field("Seccomp:"), "2", "{name}: {facts}");
+        // The box has filters of its own.
+        let filters = |pid: &str| -> u32 {
+            let count = node.ok(&format!("sed -n 's/^Seccomp_filters:\t//p' /proc/{pid}/status"));
+            count.parse().expect("a number")
+        };
+        assert_eq!(
+            filters(&pid),
+            filters("1") + 1,
+            "{name}: its own filter is loaded"
+        );
         assert_eq!(field("NoNewPrivs"), if no_new_privileges { "1" } else { "" });
         let same = inside_ok(
             &node,
