@@ -5,6 +5,7 @@ mod common;
 use common::Box;
 use common::service::Service;
 use node_runtime::launch::Readiness;
+use node_runtime::spec::values::Capability;
 
 /// Handles SIGTERM, says so, and waits for it.
 const FOREVER: &str = "import signal, os, socket
@@ -75,7 +76,8 @@ fn the_root_is_read_only_and_the_view_is_private() {
         \x20   except OSError as e: return e.errno == 30\n\
         assert refused('/usr/new') and refused('/new') and refused('/etc/hostname')\n\
         for path in ('/tmp/x', '/run/x', '/dev/shm/x'): open(path, 'w')\n\
-        assert refused('/sys/x') or True\n\
+        mounts = [line.split() for line in open('/proc/self/mountinfo')]\n\
+        assert all('ro' in m[5].split(',') for m in mounts if m[4] == '/sys')\n\
         assert os.path.exists('/dev/null') and not os.path.exists('/dev/loop-control')\n\
         assert os.getpid() == 1 and os.uname().nodename == 'view'\n\
         assert sorted(os.listdir('/sys/class/net')) == ['lo']\n\
@@ -85,6 +87,35 @@ fn the_root_is_read_only_and_the_view_is_private() {
     node.ok("timeout 20 sh -c 'until journalctl -u view -o cat | grep -q \"all as it should\"; do sleep 0.1; done'");
     assert_eq!(node.property("view", "ActiveState"), "active");
     assert!(!node.path("/srv/tree/new").exists());
+}
+
+/// The owner of a file in /proc needs no capability to read or write it, and uid 0 owns them all.
+#[test]
+fn what_root_needs_no_capability_for_is_out_of_its_reach() {
+    let node = Box::boot();
+    let program = "import os, stat\n\
+        def opens(path):\n\
+        \x20   try: open(path, 'r+')\n\
+        \x20   except OSError as e: return e.errno != 30\n\
+        \x20   return True\n\
+        knobs = ('/proc/sys/vm/swappiness', '/proc/irq/default_smp_affinity', '/proc/sysrq-trigger')\n\
+        print('writes', [p for p in knobs if os.path.exists(p) and opens(p)], flush=True)\n\
+        files = ('/proc/kcore', '/proc/keys', '/proc/timer_list')\n\
+        shown = [p for p in files if os.path.exists(p) and not stat.S_ISCHR(os.stat(p).st_mode)]\n\
+        firmware = '/sys/firmware'\n\
+        print('reads', shown + (os.listdir(firmware) if os.path.exists(firmware) else []), flush=True)\n";
+    for (name, capability, nothing) in [("confined", None, true), ("trusted", Some("SYS_ADMIN"), false)] {
+        let mut service = Service::python(name, &format!("{program}{FOREVER}")).ready(Readiness::Notify);
+        if let Some(capability) = capability {
+            let capability = Capability::try_from(capability.to_owned()).expect("a capability");
+            service.container.capabilities.insert(capability, "test".into());
+        }
+        service.up(&node);
+        let said = node.journal(name);
+        for what in ["writes []", "reads []"] {
+            assert_eq!(said.lines().any(|line| line == what), nothing, "{name}: {said}");
+        }
+    }
 }
 
 #[test]
