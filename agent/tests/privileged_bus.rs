@@ -130,6 +130,28 @@ fn may_follow_and_not_touch(bus: &Bus) {
     assert_eq!(agent.asked.lock().unwrap().len(), asked, "nothing was started");
 }
 
+/// Events can carry lines of the journal.
+#[test]
+fn events_reach_only_those_who_may_follow() {
+    for (bus, follows) in [
+        (Bus::with_installed_policy(), false),
+        (Bus::with_ordinary_user_in_the_group(), true),
+    ] {
+        let (agent, steps) = ScriptedAgent::new();
+        let _daemon = serve(&bus, agent);
+        steps.send(common::note("a step")).unwrap();
+        steps
+            .send(Step::End(Box::new(Ok(Report::acknowledge("done")))))
+            .unwrap();
+        let client = Client::over(bus.connection()).unwrap();
+        let heard = bus.overheard(|| {
+            let request = Request::Gc { dry_run: true };
+            client.run(&request, &|_| {}, &|_| {}).unwrap();
+        });
+        assert_eq!(heard.contains("a step"), follows, "{heard}");
+    }
+}
+
 #[test]
 fn a_policy_that_was_opened_by_mistake_opens_nothing() {
     let bus = Bus::new(OPEN);

@@ -4,6 +4,8 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
 
 use node_agent::daemon::{BUS_NAME, OBJECT_PATH};
 use tempfile::TempDir;
@@ -143,6 +145,53 @@ impl Bus {
         } else {
             Err(text(output.stderr))
         }
+    }
+
+    /// The signals that reach an ordinary user who listens while this is done.
+    pub fn overheard(&self, done: impl FnOnce()) -> String {
+        let mut listener = Command::new("dbus-monitor")
+            .args(["--address", &self.address, "type='signal'"])
+            .uid(ORDINARY_USER)
+            .gid(ORDINARY_USER)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("dbus-monitor is installed (Debian package dbus-bin)");
+        let (sender, lines) = mpsc::channel();
+        let output = BufReader::new(listener.stdout.take().unwrap()).lines();
+        let reader =
+            std::thread::spawn(move || output.map_while(Result::ok).try_for_each(|l| sender.send(l)));
+        // A signal that everybody may receive tells that it listens, another that it has heard all.
+        let mut heard = String::new();
+        let mut hears = |mark: &str, tries: u32| {
+            (0..tries).any(|_| {
+                self.mark(mark);
+                while let Ok(line) = lines.recv_timeout(Duration::from_millis(200)) {
+                    heard.push_str(&line);
+                    heard.push('\n');
+                    if line.contains(mark) {
+                        return true;
+                    }
+                }
+                false
+            })
+        };
+        let begun = hears("it listens", 100);
+        done();
+        let ended = hears("it has heard all", 100);
+        listener.kill().unwrap();
+        listener.wait().unwrap();
+        let _ = reader.join().unwrap();
+        assert!(begun && ended, "{heard}");
+        heard
+    }
+
+    fn mark(&self, text: &str) {
+        let sent = Command::new("dbus-send")
+            .arg(format!("--bus={}", self.address))
+            .args(["--type=signal", "/", "org.example.Mark.Mark"])
+            .arg(format!("string:{text}"))
+            .status();
+        assert!(sent.expect("dbus-send").success());
     }
 }
 
