@@ -79,7 +79,7 @@ impl Privileges {
 }
 
 /// The service runs with exactly the capabilities of its definition, less what the whole node lacks, and nothing in
-/// its container has more; and each of its processes has a system call filter besides those of the whole node.
+/// its container has more; its root is read-only; and each of its processes has a system call filter besides those of the whole node.
 ///
 /// # Errors
 /// It is not active, or the kernel says something else; the error names the set.
@@ -95,6 +95,11 @@ pub fn are_as_defined(node: &Node, service: &str) -> Result<()> {
         main.bounding == bound && main.frozen == frozen,
         "{service}: {main:x?}, but its definition says {bound:#x} and frozen: {frozen}"
     );
+    let mounts = node.run(["cat", &format!("/proc/{pid}/mountinfo")])?;
+    ensure!(
+        root_is_read_only(&mounts),
+        "{service}: its root is not read-only: {mounts}"
+    );
     for other in processes(node, service)? {
         let beyond = (other.bounding | other.effective) & !bound;
         ensure!(
@@ -107,6 +112,15 @@ pub fn are_as_defined(node: &Node, service: &str) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Of the text of /proc/PID/mountinfo, proc_pid_mountinfo(5).
+fn root_is_read_only(mounts: &str) -> bool {
+    let of_root = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(4);
+        (fields.next() == Some("/")).then(|| fields.next().unwrap_or_default())
+    });
+    of_root.is_some_and(|options| options.split(',').any(|option| option == "ro"))
 }
 
 /// The set that a definition names.
@@ -128,4 +142,20 @@ fn processes(node: &Node, service: &str) -> Result<Vec<Privileges>> {
         .collect();
     ensure!(!processes.is_empty(), "{service} has no processes in its cgroup");
     processes.into_iter().map(Privileges::of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_is_read_only_where_its_mount_is() {
+        let mounts = |options: &str| {
+            format!(
+                "1 0 0:5 / /proc rw - proc proc ro\n2 0 8:1 /tree / {options},relatime - ext4 /dev/vda rw\n"
+            )
+        };
+        assert!(root_is_read_only(&mounts("ro")));
+        assert!(!root_is_read_only(&mounts("rw")) && !root_is_read_only(""));
+    }
 }
