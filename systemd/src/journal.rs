@@ -70,7 +70,8 @@ pub struct Query {
     pub unit: UnitName,
     /// At most so many, the newest.
     pub lines: u32,
-    /// Only of this run of the unit (see [`crate::UnitStatus::invocation_id`]).
+    /// Only of this run of the unit (see [`crate::UnitStatus::invocation_id`]), and all of it: the journal is asked to
+    /// write down what it has been told so far.
     pub invocation_id: Option<String>,
     /// Only from this time on: microseconds since 1970.
     pub since_usec: Option<u64>,
@@ -95,13 +96,13 @@ impl Query {
 /// [`JournalError`]; a unit without a journal is not an error but gives no lines.
 pub async fn read(query: &Query, deadline: Duration) -> Result<Vec<Line>, JournalError> {
     let unit = || query.unit.clone();
-    let output = Command::new("journalctl")
-        .args(arguments(query))
-        .env("SYSTEMD_COLORS", "0")
-        .env("LC_ALL", "C.UTF-8")
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .output();
+    let output = async {
+        if query.invocation_id.is_some() {
+            // Whatever comes of it, what is there is read.
+            let _ = journalctl(&["--sync".to_owned()]).await;
+        }
+        journalctl(&arguments(query)).await
+    };
     let output = tokio::time::timeout(deadline, output)
         .await
         .map_err(|_| JournalError::Deadline {
@@ -117,7 +118,34 @@ pub async fn read(query: &Query, deadline: Duration) -> Result<Vec<Line>, Journa
             message: message.lines().last().unwrap_or_default().to_owned(),
         });
     }
-    parse(&output.stdout).map_err(|source| JournalError::Format { unit: unit(), source })
+    let entries = parse(&output.stdout).map_err(|source| JournalError::Format { unit: unit(), source })?;
+    Ok(match &query.invocation_id {
+        Some(id) => of_run(entries, id),
+        None => entries.into_iter().map(|entry| entry.line).collect(),
+    })
+}
+
+async fn journalctl(arguments: &[String]) -> std::io::Result<std::process::Output> {
+    Command::new("journalctl")
+        .args(arguments)
+        .env("SYSTEMD_COLORS", "0")
+        .env("LC_ALL", "C.UTF-8")
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await
+}
+
+/// The lines of one run. The journal does not know of which run a line is whose process has ended before the line was
+/// taken down; what comes after the first line of the run is of no earlier one.
+fn of_run(entries: Vec<Read>, id: &str) -> Vec<Line> {
+    let of_it = |entry: &Read| entry.run.as_deref() == Some(id);
+    entries
+        .into_iter()
+        .skip_while(|entry| !of_it(entry))
+        .filter(|entry| entry.run.is_none() || of_it(entry))
+        .map(|entry| entry.line)
+        .collect()
 }
 
 /// journalctl's arguments (journalctl(1)).
@@ -134,11 +162,13 @@ fn arguments(query: &Query) -> Vec<String> {
         arguments.push(format!("--since=@{seconds}.{micros:06}"));
     }
     match &query.invocation_id {
-        // Two alternatives: the unit's own lines, and systemd's lines about it.
+        // Three alternatives: the run's own lines, systemd's lines about it, and lines of the unit in whatever run.
         Some(id) => arguments.extend([
             format!("_SYSTEMD_INVOCATION_ID={id}"),
             "+".to_owned(),
             format!("INVOCATION_ID={id}"),
+            "+".to_owned(),
+            format!("_SYSTEMD_UNIT={}", query.unit),
         ]),
         None => arguments.push(format!("--unit={}", query.unit)),
     }
@@ -161,6 +191,17 @@ struct Entry {
     priority: Field,
     #[serde(rename = "MESSAGE", default)]
     message: Field,
+    #[serde(rename = "_SYSTEMD_INVOCATION_ID", default)]
+    run: Field,
+    #[serde(rename = "INVOCATION_ID", default)]
+    run_told_of: Field,
+}
+
+/// An entry that was read.
+struct Read {
+    line: Line,
+    /// The run of the unit that it is of, or about; systemd itself has runs of its own where a unit is told of.
+    run: Option<String>,
 }
 
 #[derive(Default, Deserialize)]
@@ -191,13 +232,13 @@ impl Field {
 /// Priority of a line that does not say one: informational.
 const INFO: u8 = 6;
 
-fn parse(output: &[u8]) -> Result<Vec<Line>, serde_json::Error> {
+fn parse(output: &[u8]) -> Result<Vec<Read>, serde_json::Error> {
     output
         .split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
         .map(|line| {
             let entry: Entry = serde_json::from_slice(line)?;
-            Ok(Line {
+            let line = Line {
                 realtime_usec: entry.realtime.parse().map_err(serde::de::Error::custom)?,
                 pid: entry.pid.number(),
                 identifier: entry
@@ -207,7 +248,9 @@ fn parse(output: &[u8]) -> Result<Vec<Line>, serde_json::Error> {
                     .unwrap_or_default(),
                 priority: entry.priority.number().unwrap_or(INFO),
                 message: entry.message.text().unwrap_or_default(),
-            })
+            };
+            let run = entry.run_told_of.text().or_else(|| entry.run.text());
+            Ok(Read { line, run })
         })
         .collect()
 }
@@ -229,7 +272,9 @@ mod tests {
         };
         let arguments = arguments(&query).join(" ");
         assert!(arguments.contains("--since=@1700000000.000042"), "{arguments}");
-        assert!(arguments.ends_with("_SYSTEMD_INVOCATION_ID=ab12 + INVOCATION_ID=ab12"));
+        assert!(arguments.ends_with(
+            "_SYSTEMD_INVOCATION_ID=ab12 + INVOCATION_ID=ab12 + _SYSTEMD_UNIT=nova-compute.service"
+        ));
         assert!(!arguments.contains("--unit"));
     }
 
@@ -243,6 +288,7 @@ mod tests {
         let lines = parse(output).expect("valid");
         let seen: Vec<_> = lines
             .iter()
+            .map(|read| &read.line)
             .map(|l| (l.pid, l.identifier.as_str(), l.priority, l.message.as_str()))
             .collect();
         assert_eq!(
@@ -253,6 +299,32 @@ mod tests {
                 (None, "b", INFO, "second"),
                 (None, "", INFO, ""),
             ]
+        );
+    }
+
+    #[test]
+    fn a_run_has_the_lines_of_which_nobody_knows_the_run() {
+        let entry = |run: &str, message: &str| {
+            format!("{{\"__REALTIME_TIMESTAMP\":\"1\",{run}\"MESSAGE\":\"{message}\"}}\n")
+        };
+        let output = [
+            entry("", "of an earlier one"),
+            entry("\"_SYSTEMD_INVOCATION_ID\":\"a\",", "earlier"),
+            entry("\"INVOCATION_ID\":\"b\",", "systemd: Starting"),
+            entry("\"_SYSTEMD_INVOCATION_ID\":\"b\",", "first"),
+            entry("", "last words"),
+            entry("\"_SYSTEMD_INVOCATION_ID\":\"c\",", "later"),
+            entry(
+                "\"INVOCATION_ID\":\"b\",\"_SYSTEMD_INVOCATION_ID\":\"0\",",
+                "systemd: failed",
+            ),
+        ]
+        .concat();
+        let lines = of_run(parse(output.as_bytes()).expect("valid"), "b");
+        let said: Vec<&str> = lines.iter().map(|line| line.message.as_str()).collect();
+        assert_eq!(
+            said,
+            ["systemd: Starting", "first", "last words", "systemd: failed"]
         );
     }
 

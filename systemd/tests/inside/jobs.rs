@@ -148,7 +148,6 @@ async fn many_at_once_each_get_their_own_result() {
 async fn last_words(systemd: &Systemd) {
     let fails = unit("fail1");
     let status = systemd.status(&fails).await.expect("a status");
-    output("journalctl", &["--sync"]);
     let run = journal::Query {
         invocation_id: Some(status.invocation_id),
         ..journal::Query::last(fails.clone(), 20)
