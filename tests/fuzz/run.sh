@@ -1,6 +1,9 @@
 #!/bin/bash
 # Fuzzes what reads hostile or damaged input: run.sh [SECONDS_FOR_EACH_TARGET] [TARGET...]
 #
+# What a target has learnt is kept and gone on from. With NODECTL_FUZZ_SEED, a number, it begins with nothing but its
+# seeds and makes the same choices each time.
+#
 # Plain cargo with the flags that cargo-fuzz would pass. cargo-fuzz itself is not used: it wants one program for each
 # target, and linking noded's code a dozen times takes longer than the fuzzing. AddressSanitizer is off unless
 # NODECTL_FUZZ_SANITIZER=address says otherwise: all code of the project but src/sys.rs is safe Rust, where damage is a
@@ -50,12 +53,14 @@ targets=("$@")
 
 failed=0
 for target in "${targets[@]}"; do
-  corpus=$base/corpus/$target
+  corpus=${NODECTL_FUZZ_SEED:+$scratch}
+  corpus=${corpus:-$base}/corpus/$target
   findings=$base/findings/$target
   log=$scratch/$target.log
   mkdir -p "$corpus" "$findings"
   options=(-max_total_time="$seconds" -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10 -max_len=8192
     -print_final_stats=1 -artifact_prefix="$findings/")
+  [ -z "${NODECTL_FUZZ_SEED:-}" ] || options+=(-seed="$NODECTL_FUZZ_SEED")
   [ ! -f "$here/dictionaries/$target" ] || options+=(-dict="$here/dictionaries/$target")
   status=0
   NODECTL_FUZZ_TARGET=$target NODECTL_FUZZ_SEEDS=$scratch/seeds/$target "$program" "${options[@]}" "$corpus" "$scratch/seeds/$target" >"$log" 2>&1 || status=$?
