@@ -63,6 +63,11 @@ impl Tree {
     /// # Errors
     /// [`EntryError`] naming the entry that does not fit.
     pub fn apply(&mut self, layer: &LayerIndex) -> Result<(), EntryError> {
+        // No archive says so, but an index that was damaged may.
+        let root = EntryPath::root();
+        if layer.whiteouts.contains(&root) {
+            return Err(entry_error(&root, EntryProblem::Root));
+        }
         let mut links = self.links_to_lower_layers(layer)?;
         self.hide(layer);
         for (path, node) in &layer.entries {

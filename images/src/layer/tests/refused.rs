@@ -338,3 +338,11 @@ fn names_that_only_a_link_spells() {
     let error = apply_problem([through(&deep, &far)]);
     assert_eq!((error.name, error.problem), (far, EntryProblem::LongPath(4095)));
 }
+
+#[test]
+fn an_index_that_removes_the_root_does_not_fit() {
+    let mut index = LayerIndex::new(Digest::of(b""));
+    index.whiteouts.insert(EntryPath::root());
+    let error = Tree::default().apply(&index).unwrap_err();
+    assert!(matches!(error.problem, EntryProblem::Root), "{error}");
+}
