@@ -67,6 +67,10 @@ const PING_EVERY_MS: u64 = 10;
 /// A connection is opened every so many milliseconds.
 const OPEN_EVERY_MS: u64 = 200;
 
+/// TCP asks 1, 3, 7 and 15 s after its first question (`tcp_syn_retries` in tcp(7)); the next time is too late for one
+/// who waits half a minute.
+const OPENING_PATIENCE_MS: u64 = 15_000;
+
 /// The time in which a loss is explained, in milliseconds: what is left of so long a window once a neighbour that did not
 /// answer is forgotten, if one was.
 pub(super) fn excused_ms(window_ms: Option<u64>, neighbours_lost: u32) -> u64 {
@@ -87,18 +91,19 @@ impl Round {
     }
 
     /// Whether something was lost, and not because this machine was so slow that a sender forgot its peer's address
-    /// in the window, or more than a sender sends until its window is over.
+    /// in the window, or more than a sender sends until its window is over; or that a connection was given up in it.
     #[must_use]
     pub fn unexplained_harm(&self) -> bool {
         if self.window_ms.is_none() {
             return true;
         }
         let excused = excused_ms(self.window_ms, self.figures.neighbours_lost);
+        let unanswered = self.window_ms.unwrap_or(0).saturating_sub(OPENING_PATIENCE_MS);
         let most = |of: &Pings| u64::from(of.lost) > pings_in(excused);
         self.figures.stream_broke
             || most(&self.figures.secure)
             || most(&self.figures.standalone)
-            || u64::from(self.figures.refused) > excused / OPEN_EVERY_MS
+            || u64::from(self.figures.refused) > excused.max(unanswered) / OPEN_EVERY_MS
     }
 }
 
@@ -181,6 +186,15 @@ mod tests {
             (round(601, 1, Some(9000)), true),
             (round(0, 0, None), true),
         ] {
+            assert_eq!(round.unexplained_harm(), harm, "{round:?}");
+        }
+    }
+
+    #[test]
+    fn a_window_longer_than_the_patience_of_tcp_explains_connections_that_were_given_up() {
+        for (refused, window_ms, harm) in [(1, 9000, true), (55, 26_227, false), (57, 26_227, true)] {
+            let mut round = round(0, 0, Some(window_ms));
+            round.figures.refused = refused;
             assert_eq!(round.unexplained_harm(), harm, "{round:?}");
         }
     }
