@@ -167,6 +167,20 @@ pub fn inside(node: &Node, service: &str, command: &[&str]) -> Result<String> {
     node.run(exec.iter().chain(command))
 }
 
+/// What an exporter of the node serves at a port, asked from the container of one that has Python.
+///
+/// # Errors
+/// `prometheus-libvirt-exporter` is not up, or nobody serves there.
+pub fn figures(node: &Node, port: u16) -> Result<String> {
+    let url = format!("http://127.0.0.1:{port}/metrics");
+    let ask = format!("import urllib.request; print(urllib.request.urlopen('{url}').read().decode())");
+    inside(
+        node,
+        "prometheus-libvirt-exporter",
+        &["/usr/bin/python3", "-c", &ask],
+    )
+}
+
 /// The main process of each active service, as systemd on the node has it.
 ///
 /// # Errors

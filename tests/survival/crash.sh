@@ -6,26 +6,24 @@ ends() { journalctl --output=cat --boot --unit=$unit | grep 'Main process exited
 old=$(show MainPID)
 before=$(show NRestarts)
 ended=$(ends | wc -l)
-kill -s "$1" "$old"
-# systemctl waits for jobs of its own only.
+another_runs() { [ "$(show ActiveState)" = active ] && [ "$(show MainPID)" != "$old" ]; }
+end_is_told() { [ "$(ends | wc -l)" -gt "$ended" ]; }
 left=1200
-until [ "$(show ActiveState)" = active ] && [ "$(show MainPID)" != "$old" ]; do
-  if [ $left = 0 ]; then
-    systemctl status --full $unit || :
-    journalctl --output=short-monotonic --boot --unit=$unit --lines=40
-    exit 1
-  fi
-  left=$((left - 1))
-  sleep 0.1
-done
+# systemctl waits for jobs of its own only, and the journal takes its time.
+await() {
+  until "$1"; do
+    if [ $left = 0 ]; then
+      echo "not within two minutes: $1"
+      systemctl status --full $unit || :
+      journalctl --output=short-monotonic --boot --unit=$unit --lines=40
+      exit 1
+    fi
+    left=$((left - 1))
+    sleep 0.1
+  done
+}
+kill -s "$1" "$old"
+await another_runs
 [ "$(show NRestarts)" -gt "$before" ] || { echo "systemd has not started it by itself"; exit 1; }
-# The journal takes its time.
-until [ "$(ends | wc -l)" -gt "$ended" ]; do
-  if [ $left = 0 ]; then
-    echo "nothing has ended"
-    exit 1
-  fi
-  left=$((left - 1))
-  sleep 0.1
-done
+await end_is_told
 ends | tail -n 1

@@ -372,12 +372,7 @@ fn instance_is_measured(story: &mut Story, lab: &Lab) -> Result<()> {
 
 /// What libvirt's exporter says of a guest.
 fn figures_of(node: &Node, guest: &str) -> Result<String> {
-    const ASK: &str = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:9177/metrics').read().decode())";
-    let all = nodectl::inside(
-        node,
-        "prometheus-libvirt-exporter",
-        &["/usr/bin/python3", "-c", ASK],
-    )?;
+    let all = nodectl::figures(node, 9177)?;
     let of_guest = |line: &&str| line.starts_with("libvirt_domain") && line.contains(&format!("\"{guest}\""));
     let figures: Vec<&str> = all.lines().filter(of_guest).collect();
     Ok(figures.join("\n"))

@@ -221,13 +221,7 @@ fn ovn_serves_metadata(node: &Node) -> Result<()> {
 
 /// The exporters see the host and libvirt, from a service without any capability.
 fn figures_tell(node: &Node) -> Result<()> {
-    let get = |port: u16| {
-        let url = format!("http://127.0.0.1:{port}/metrics");
-        let ask = format!("import urllib.request; print(urllib.request.urlopen('{url}').read().decode())");
-        let python = ["/usr/bin/python3", "-c", &ask];
-        inside(node, "prometheus-libvirt-exporter", &python)
-    };
-    let host = get(9100)?;
+    let host = nodectl::figures(node, 9100)?;
     for figure in [
         "node_memory_MemTotal_bytes ",
         "node_network_up{device=\"eth0\"} 1",
@@ -235,7 +229,7 @@ fn figures_tell(node: &Node) -> Result<()> {
     ] {
         ensure!(host.contains(figure), "{figure} is not in {host}");
     }
-    let guests = get(9177)?;
+    let guests = nodectl::figures(node, 9177)?;
     ensure!(guests.contains("\nlibvirt_up 1\n"), "{guests}");
     Ok(())
 }
