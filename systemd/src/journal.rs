@@ -98,8 +98,8 @@ pub async fn read(query: &Query, deadline: Duration) -> Result<Vec<Line>, Journa
     let unit = || query.unit.clone();
     let output = async {
         if query.invocation_id.is_some() {
-            // Whatever comes of it, what is there is read.
-            let _ = journalctl(&["--sync".to_owned()]).await;
+            // Whatever comes of it, and also where the disk is slow, what is there is read.
+            let _ = tokio::time::timeout(deadline / 2, journalctl(&["--sync".to_owned()])).await;
         }
         journalctl(&arguments(query)).await
     };
