@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use node_agent::api::{OperationResult, OutcomeKind};
+use node_agent::api::{OperationResult, OutcomeKind, Phase};
+use node_agent::deployment::Seq;
 use node_agent::engine::{EventSink, UpgradeOptions, silent};
 
-use super::node::{EXITS, Node};
+use super::node::{EXITS, Node, release};
 
 /// A sink in which the process dies at the n-th event. The lock goes with the unwound stack, as
 /// flock(2) does with a process.
@@ -101,14 +102,19 @@ async fn in_probation() -> Node {
     in_probation_of("r:2", Node::on_release_1().await).await
 }
 
+/// A sink in which the process dies when the probation begins.
+fn deadly_in_probation() -> EventSink {
+    Arc::new(|event| {
+        if event.phase == Phase::Probation {
+            std::panic::resume_unwind(Box::new("killed"));
+        }
+    })
+}
+
 /// Leaves this node in the probation of a release.
 pub async fn in_probation_of(reference: &'static str, node: Node) -> Node {
     let engine = node.engine();
-    let sink: EventSink = Arc::new(|event| {
-        if event.phase == node_agent::api::Phase::Probation {
-            std::panic::resume_unwind(Box::new("killed"));
-        }
-    });
+    let sink = deadly_in_probation();
     let work = tokio::spawn(async move {
         engine
             .upgrade(Some(reference), UpgradeOptions::default(), sink)
@@ -118,6 +124,50 @@ pub async fn in_probation_of(reference: &'static str, node: Node) -> Node {
     assert!(work.await.is_err());
     assert!(node.roots.transaction().exists());
     node
+}
+
+#[tokio::test]
+async fn killed_anywhere_in_a_failing_upgrade_garbage_collection_leaves_both_ends() {
+    let mut open = 0;
+    for at in 1.. {
+        let node = Node::on_release_1().await;
+        node.configure("[retention]\nkeep = 0\n");
+        if !killed_at(&node, "r:3", at).await {
+            break;
+        }
+        if node.roots.transaction().exists() {
+            open += 1;
+            let removed = node.engine().gc(false).await.unwrap().deployments;
+            assert_eq!(removed, [], "killed at event {at}");
+        }
+    }
+    assert!(open > 5, "the walk over an open transaction was short");
+}
+
+#[tokio::test]
+async fn garbage_collection_leaves_where_an_interrupted_rollback_began() {
+    let node = Node::on_release_1().await;
+    node.configure("[retention]\nkeep = 0\n");
+    node.world.publish("r:4", release("4", &[("base", "4", "")]));
+    node.upgrade("r:2").await.unwrap();
+    node.upgrade("r:4").await.unwrap();
+    let engine = node.engine();
+    let work = tokio::spawn(async move {
+        engine
+            .rollback(None, false, deadly_in_probation())
+            .await
+            .map(drop)
+    });
+    assert!(work.await.is_err());
+    assert_eq!(
+        node.version().as_deref(),
+        Some("2"),
+        "whose previous is the first"
+    );
+    assert_eq!(node.engine().gc(false).await.unwrap().deployments, []);
+    assert!(node.roots.deployment(Seq(3)).exists());
+    node.engine().recover(false, silent()).await.unwrap();
+    assert!(!node.roots.transaction().exists());
 }
 
 #[tokio::test]
