@@ -71,6 +71,10 @@ const OPEN_EVERY_MS: u64 = 200;
 /// who waits half a minute.
 const OPENING_PATIENCE_MS: u64 = 15_000;
 
+/// An established connection may get no answer for so long: what a machine out of breath needs, and less than TCP, which
+/// doubles its patience each time, takes over a second without forwarding.
+const SILENCE_MS: f64 = 2000.0;
+
 /// The time in which a loss is explained, in milliseconds: what is left of so long a window once a neighbour that did not
 /// answer is forgotten, if one was.
 pub(super) fn excused_ms(window_ms: Option<u64>, neighbours_lost: u32) -> u64 {
@@ -90,20 +94,22 @@ impl Round {
         self.figures.secure.lost + self.figures.standalone.lost
     }
 
-    /// Whether something was lost, and not because this machine was so slow that a sender forgot its peer's address
-    /// in the window, or more than a sender sends until its window is over; or that a connection was given up in it.
+    /// Whether something was lost, and not because this machine was so slow that a sender on the bridge that learns forgot
+    /// its peer's address in the window, or that a connection was given up in it. Over the bridge with explicit flows
+    /// nothing may be lost: the answers of the established connection there confirm both addresses all the time.
     #[must_use]
     pub fn unexplained_harm(&self) -> bool {
-        if self.window_ms.is_none() {
+        let Some(window_ms) = self.window_ms else {
             return true;
-        }
-        let excused = excused_ms(self.window_ms, self.figures.neighbours_lost);
-        let unanswered = self.window_ms.unwrap_or(0).saturating_sub(OPENING_PATIENCE_MS);
-        let most = |of: &Pings| u64::from(of.lost) > pings_in(excused);
-        self.figures.stream_broke
-            || most(&self.figures.secure)
-            || most(&self.figures.standalone)
-            || u64::from(self.figures.refused) > excused.max(unanswered) / OPEN_EVERY_MS
+        };
+        let figures = &self.figures;
+        let excused = excused_ms(self.window_ms, figures.neighbours_lost);
+        let unanswered = window_ms.saturating_sub(OPENING_PATIENCE_MS);
+        figures.stream_broke
+            || figures.stream_gap_ms > SILENCE_MS
+            || figures.secure.lost > 0
+            || u64::from(figures.standalone.lost) > pings_in(excused)
+            || u64::from(figures.refused) > unanswered / OPEN_EVERY_MS
     }
 }
 
@@ -149,7 +155,7 @@ pub fn table(rounds: &[Round]) -> String {
 mod tests {
     use super::*;
 
-    fn round(lost: u32, neighbours_lost: u32, window_ms: Option<u64>) -> Round {
+    fn round(lost: [u32; 2], neighbours_lost: u32, window_ms: Option<u64>) -> Round {
         let pings = |lost| Pings {
             sent: 9,
             lost,
@@ -160,8 +166,8 @@ mod tests {
             what: "upgrade",
             window_ms,
             figures: Figures {
-                secure: pings(lost),
-                standalone: pings(0),
+                secure: pings(lost[0]),
+                standalone: pings(lost[1]),
                 stream_gap_ms: 1.0,
                 stream_broke: false,
                 opened: 1,
@@ -178,14 +184,24 @@ mod tests {
     #[test]
     fn only_a_neighbour_forgotten_in_a_long_window_explains_a_loss() {
         for (round, harm) in [
-            (round(0, 0, Some(900)), false),
-            (round(1, 0, Some(9000)), true),
-            (round(1, 1, Some(900)), true),
-            (round(1, 1, Some(9000)), false),
-            (round(600, 1, Some(9000)), false),
-            (round(601, 1, Some(9000)), true),
-            (round(0, 0, None), true),
+            (round([0, 0], 0, Some(900)), false),
+            (round([0, 1], 0, Some(9000)), true),
+            (round([0, 1], 1, Some(900)), true),
+            (round([0, 1], 1, Some(9000)), false),
+            (round([0, 600], 1, Some(9000)), false),
+            (round([0, 601], 1, Some(9000)), true),
+            (round([1, 0], 1, Some(9000)), true),
+            (round([0, 0], 0, None), true),
         ] {
+            assert_eq!(round.unexplained_harm(), harm, "{round:?}");
+        }
+    }
+
+    #[test]
+    fn an_established_connection_is_never_silent_for_long() {
+        for (gap_ms, harm) in [(900.0, false), (3549.0, true)] {
+            let mut round = round([0, 0], 1, Some(16_343));
+            round.figures.stream_gap_ms = gap_ms;
             assert_eq!(round.unexplained_harm(), harm, "{round:?}");
         }
     }
@@ -193,7 +209,7 @@ mod tests {
     #[test]
     fn a_window_longer_than_the_patience_of_tcp_explains_connections_that_were_given_up() {
         for (refused, window_ms, harm) in [(1, 9000, true), (55, 26_227, false), (57, 26_227, true)] {
-            let mut round = round(0, 0, Some(window_ms));
+            let mut round = round([0, 0], 0, Some(window_ms));
             round.figures.refused = refused;
             assert_eq!(round.unexplained_harm(), harm, "{round:?}");
         }
