@@ -13,7 +13,7 @@ use crate::nodectl;
 const MACHINE: &str = "machine type pc-i440fx-7.2";
 
 /// To a QEMU that lacks the machine type of a guest that runs, forwards and back; `--force` goes there, and the guest
-/// runs on. And to an Open vSwitch with an older schema.
+/// runs on. And to an Open vSwitch with an older schema. Ends on the release that the node ran before.
 ///
 /// # Errors
 /// nodectl goes on unforced, or does not when it is forced, or the guest ends.
@@ -37,5 +37,7 @@ pub fn way_back_is_closed(node: &Node, releases: &Releases) -> Result<()> {
     ensure!(guest.pid()? == pid, "the guest is another one");
     let schema = ["Open vSwitch there has database schema 7.0.0, and conf.db has "];
     refused(node, &["upgrade", OLDER, &releases.older], &schema)?;
-    guest.stop()
+    guest.stop()?;
+    nodectl(&["rollback"])?;
+    Ok(())
 }
