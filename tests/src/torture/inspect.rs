@@ -229,8 +229,8 @@ impl Look<'_> {
             let hex = manifest.trim_start_matches("sha256:");
             let tree = roots.store().join("trees").join(hex);
             let hurt = damaged && self.inspector.cast.changing.get("1") == Some(manifest);
-            let tolerate = hurt.then(|| Path::new(DAMAGED));
-            let differences = self.inspector.expected.compare(manifest, &tree, tolerate)?;
+            let file = hurt.then(|| Path::new(DAMAGED));
+            let differences = self.inspector.expected.compare(manifest, &tree, file)?;
             wrong.extend(summary(differences));
         }
         Ok(wrong)
