@@ -289,7 +289,12 @@ fn parse(line: &str) -> Option<Beat> {
     Some(Beat {
         count: u32::from_str_radix(words.next()?, 16).ok()?,
         disks: words.next()?.strip_prefix("d=")?.parse().ok()?,
-        written: words.next()?.strip_prefix("w=")? == ".",
+        // A line that is being written ends anywhere.
+        written: match words.next()?.strip_prefix("w=")? {
+            "." => true,
+            "!" => false,
+            _ => return None,
+        },
     })
 }
 
@@ -347,6 +352,7 @@ mod tests {
             "HB",
             "HB 0000001a",
             "HB 0000001a d=2",
+            "HB 0000001a d=2 w=",
             "SeaBIOS (version 1.16)",
             "HB xyz d=1 w=.",
         ] {

@@ -18,6 +18,9 @@ const RELEASE: &str = "release";
 
 const PROGRAM: &str = "/usr/bin/busybox";
 
+/// An extended attribute of every file that an image is made with.
+const NOTE: (&str, &[u8]) = ("user.note", b"tiny");
+
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -168,7 +171,10 @@ impl Forge {
                 fs::create_dir_all(directory)
                     .with_context(|| format!("make the directory of {path} of image {name}"))?;
             }
-            fs::write(root.join(path), content).with_context(|| format!("write {path} of image {name}"))?;
+            let file = root.join(path);
+            fs::write(&file, content)
+                .and_then(|()| xattr::set(&file, NOTE.0, NOTE.1))
+                .with_context(|| format!("write {path} of image {name}"))?;
         }
         let image = self.pack(name, &root)?;
         fs::remove_dir_all(&root)?;
@@ -188,6 +194,8 @@ impl Forge {
                 "tar",
                 ["--sort=name", "--owner=0", "--group=0", "--numeric-owner"],
             )
+            .args(["--xattrs", "--xattrs-include=user.*"])
+            .arg("--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime")
             .args(["--mtime=@1700000000", "-C"])
             .arg(root)
             .arg("-cf")

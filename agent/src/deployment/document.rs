@@ -66,3 +66,41 @@ impl DeploymentDocument {
         self.services.values().map(|s| s.manifest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    // Without serde_json's float_roundtrip the number that was set and the one that is read differ in the last bit, and
+    // every comparison with what the operator sets finds a change.
+    #[test]
+    fn a_number_is_read_as_it_was_set() {
+        for number in [1.844_674_407_370_955_2e20, 0.1 + 0.2, 16.1, 5e-324, f64::MAX] {
+            let release = json!({
+                "reference": "r.example/a:1",
+                "digest": format!("sha256:{}", "ab".repeat(32)),
+                "name": "a",
+                "version": "1",
+                "signed": null,
+            });
+            let mut document: DeploymentDocument = serde_json::from_value(json!({
+                "format": FORMAT,
+                "seq": 1,
+                "release": release,
+                "created": "2026-01-01T00:00:00Z",
+                "previous": null,
+                "reason": "set",
+                "services": {},
+                "parameters": {},
+                "operator": {},
+            }))
+            .expect("a document");
+            document.operator.insert("ratio".to_owned(), json!(number));
+            let text = serde_json::to_vec(&document).expect("it can be written");
+            let back: DeploymentDocument = serde_json::from_slice(&text).expect("it can be read");
+            assert_eq!(back, document, "{number:e}");
+        }
+    }
+}

@@ -141,10 +141,12 @@ impl Engine {
         if let Err(e) = Transaction::load(roots) {
             tell(roots.transaction(), e.chain());
         } else if let Some(seq) = self.adrift()? {
-            tell(
-                roots.current(),
-                format!("leads nowhere, and deployment {seq} ran last"),
-            );
+            let lost = match current(roots) {
+                Ok(Some(gone)) => format!("leads to deployment {gone}, which is not there"),
+                Ok(None) => "is lost".to_owned(),
+                Err(e) => e.chain(),
+            };
+            tell(roots.current(), format!("{lost}; deployment {seq} ran last"));
         } else {
             match current(roots) {
                 Err(e) => tell(roots.current(), e.chain()),
@@ -222,7 +224,7 @@ fn damaged_bundles(deployment: &Deployment) -> Result<Vec<FsckFinding>> {
         let found = Bundle::read(&deployment.bundle(name));
         let problem = match found {
             Ok(bundle) if bundle.digest() == service.digest => continue,
-            Ok(_) => "its files are not what its digest says".to_owned(),
+            Ok(_) => "its files, their modes or owners are not what its digest says".to_owned(),
             Err(e) => e.chain(),
         };
         findings.push(finding(

@@ -67,7 +67,13 @@ async fn a_current_that_leads_nowhere_is_found() {
     let clean = node.engine().fsck(Depth::Full).await.unwrap().findings;
     assert_eq!(clean, []);
     let link = node.roots.current();
-    for target in [None, Some("deployments/77")] {
+    for (target, lost) in [
+        (None, "is lost"),
+        (
+            Some("deployments/77"),
+            "leads to deployment 77, which is not there",
+        ),
+    ] {
         // The second time it is gone already.
         let _ = std::fs::remove_file(&link);
         if let Some(target) = target {
@@ -78,7 +84,7 @@ async fn a_current_that_leads_nowhere_is_found() {
             .iter()
             .map(|f| (f.subject.clone(), f.problem.clone()))
             .collect();
-        let why = "leads nowhere, and deployment 2 ran last".to_owned();
+        let why = format!("{lost}; deployment 2 ran last");
         assert_eq!(told, [(link.display().to_string(), why)], "{target:?}");
         let left = std::fs::read_link(&link).ok();
         assert_eq!(left.as_deref(), target.map(std::path::Path::new));

@@ -1,6 +1,7 @@
 //! Releases to move between, and what their images have to look like, byte for byte.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -118,6 +119,7 @@ struct Entry {
     mode: u32,
     owner: (u32, u32),
     modified: (i64, i64),
+    xattrs: BTreeMap<OsString, Vec<u8>>,
     /// Digest of a file, target of a link.
     content: Vec<u8>,
 }
@@ -144,6 +146,8 @@ impl Expected {
                         "--gzip",
                         "--same-owner",
                         "--same-permissions",
+                        "--xattrs",
+                        "--xattrs-include=*",
                         "--file",
                     ],
                 )
@@ -239,11 +243,21 @@ fn look(root: &Path) -> Result<BTreeMap<PathBuf, Entry>> {
             mode: meta.mode(),
             owner: (meta.uid(), meta.gid()),
             modified: (meta.mtime(), meta.mtime_nsec()),
+            xattrs: xattrs(&path).with_context(looked)?,
             content,
         };
         entries.insert(path.strip_prefix(root)?.to_owned(), entry);
     }
     Ok(entries)
+}
+
+fn xattrs(path: &Path) -> Result<BTreeMap<OsString, Vec<u8>>> {
+    xattr::list(path)?
+        .map(|name| {
+            let value = xattr::get(path, &name)?.unwrap_or_default();
+            Ok((name, value))
+        })
+        .collect()
 }
 
 fn digest(path: &Path) -> Result<Vec<u8>> {

@@ -111,8 +111,8 @@ fn objects(store: &Path) -> Result<BTreeMap<u64, String>> {
     Ok(objects)
 }
 
-/// What a finding about a path may call it: the path, a digest in it, the object that it is, the deployment that it is
-/// in; and all that for everything below it.
+/// What a finding about a path may call it: the path, a digest in it, the object that it is, the deployment or the bundle
+/// that it is in; and all that for everything below it.
 fn names(path: &Path, objects: &BTreeMap<u64, String>) -> Result<BTreeSet<String>> {
     let mut names = BTreeSet::new();
     let mut todo = vec![path.to_owned()];
@@ -128,6 +128,15 @@ fn names(path: &Path, objects: &BTreeMap<u64, String>) -> Result<BTreeSet<String
             && before == "deployments"
         {
             names.insert(format!("deployment {number}"));
+        }
+        // The modes of a bundle's files are in its digest alone.
+        if let Some(end) = parts.iter().position(|part| part == "services").map(|at| at + 2)
+            && end < parts.len()
+        {
+            names.insert(format!(
+                "{}: its files, their modes",
+                parts[..end].iter().collect::<PathBuf>().display()
+            ));
         }
         // A sum and its file are each other's only witness: the file is the one that is told.
         if path.ends_with("SHA256SUMS") {
