@@ -14,7 +14,7 @@ use crate::root::Roots;
 /// The pin can't be written durably.
 pub fn add(roots: &Roots, seq: Seq, reason: &str) -> Result<()> {
     let directory = roots.pins();
-    std::fs::create_dir_all(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
+    durable::create_directories(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
     durable::write_file(&directory.join(seq.to_string()), reason.as_bytes(), 0o644)
         .map_err(|e| AgentError::from_leaf(Kind::Other, format!("can't pin deployment {seq}"), e))
 }

@@ -31,7 +31,7 @@ fn path(roots: &Roots, digest: &str) -> std::path::PathBuf {
 /// The record can't be written durably.
 pub fn add(roots: &Roots, rejected: &Rejected) -> Result<()> {
     let directory = roots.rejected();
-    std::fs::create_dir_all(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
+    durable::create_directories(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
     let bytes = serde_json::to_vec_pretty(rejected)
         .map_err(|e| AgentError::other("can't write the record of a failed release").because(e))?;
     durable::write_file(&path(roots, &rejected.release.digest), &bytes, 0o644)

@@ -22,7 +22,7 @@ const SIZE: usize = 256 << 10;
 /// No space for it, or the disk refused a write.
 pub fn keep(roots: &Roots, _lock: &Locked) -> Result<()> {
     let directory = roots.reserve();
-    std::fs::create_dir_all(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
+    durable::create_directories(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
     for number in 0..FILES {
         let path = directory.join(number.to_string());
         if path.metadata().is_ok_and(|meta| meta.len() == SIZE as u64) {

@@ -198,6 +198,18 @@ fn discard(temp: &Path) {
     let _ = fs::remove_file(temp);
 }
 
+/// Creates a directory and all above it that are missing; nothing is synced.
+///
+/// # Errors
+/// As [`fs::create_dir_all`], but on a file system that fails with what is wrong with it: where the standard library
+/// cannot see that something that exists is a directory, it says that it exists.
+pub fn create_directories(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path).map_err(|e| match (e.kind(), path.metadata()) {
+        (io::ErrorKind::AlreadyExists, Err(why)) => why,
+        (_, _) => e,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,7 +34,7 @@ fn power_cuts_lose_nothing() {
             "rollback",
         ],
     );
-    for fault in ["no-space", "quota", "broken", "read-only"] {
+    for fault in ["no-space", "quota", "broken", "read-only", "shutdown"] {
         clean(3, &["faults", "--fault", fault, "--every", "90"]);
     }
     // Around what an upgrade needs, some sizes too small and eight that are enough.

@@ -19,7 +19,7 @@ for fs in ext4 xfs; do
 done
 echo "== kills"
 "$torture" kills "${story[@]}"
-for fault in no-space quota broken read-only full; do
+for fault in no-space quota broken read-only full shutdown; do
   for fs in ext4 xfs; do
     echo "== faults, $fs, $fault"
     "$torture" faults --fs "$fs" --fault "$fault" "${story[@]}"

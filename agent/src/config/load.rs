@@ -142,7 +142,7 @@ pub fn write_parameters(roots: &Roots, changes: &Changes) -> Result<()> {
     let table = changed(&path, changes)?;
     let text = format!("# Written by `nodectl set`.\n{table}");
     let directory = roots.node_toml_d();
-    std::fs::create_dir_all(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
+    durable::create_directories(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
     durable::write_file(&path, text.as_bytes(), 0o644)
         .map_err(|e| AgentError::from_leaf(Kind::CannotWrite, "can't save the parameters", e))
 }

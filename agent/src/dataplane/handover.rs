@@ -97,7 +97,7 @@ fn load(service: &Service) -> Result<Option<Saved>> {
 fn store(service: &Service, saved: &Saved) -> Result<()> {
     let path = path(service);
     let directory = path.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(directory).map_err(|e| AgentError::io("create", directory, e))?;
+    durable::create_directories(directory).map_err(|e| AgentError::io("create", directory, e))?;
     let failed = |e| AgentError::from_leaf(Kind::Other, "can't keep what is handed over", e);
     let bytes = serde_json::to_vec(saved)
         .map_err(|e| AgentError::other("can't keep what is handed over").because(e))?;

@@ -36,7 +36,7 @@ pub struct Staging {
 /// behind then.
 pub fn stage(roots: &Roots, _lock: &Locked, staging: &Staging) -> Result<()> {
     let directory = roots.deployments();
-    fs::create_dir_all(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
+    durable::create_directories(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
     remove_unfinished(roots)?;
     let temporary = directory.join(format!(".staging-{}", staging.document.seq));
     let written = write_all(&temporary, staging)

@@ -91,7 +91,8 @@ impl Switch<'_> {
         let directory = self.engine.roots.retired();
         for service in with(planned, &[Action::Retire]) {
             if let Some(text) = leaving.units.get(&service.name) {
-                std::fs::create_dir_all(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
+                durable::create_directories(&directory)
+                    .map_err(|e| AgentError::io("create", &directory, e))?;
                 durable::write_file(&directory.join(unit_of(&service.name)), text.as_bytes(), 0o644)
                     .map_err(|e| {
                         AgentError::from_leaf(Kind::Other, "can't keep a unit until it is stopped", e)

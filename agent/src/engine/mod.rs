@@ -71,7 +71,8 @@ impl Engine {
     /// Takes the node lock.
     fn lock(&self) -> Result<Locked> {
         for directory in [&self.roots.run, &self.roots.state] {
-            std::fs::create_dir_all(directory).map_err(|e| AgentError::io("create", directory, e))?;
+            node_images::durable::create_directories(directory)
+                .map_err(|e| AgentError::io("create", directory, e))?;
         }
         Locked::acquire(&self.roots.lock()).map_err(|e| match &e {
             node_images::error::LockError::Busy { .. } => {

@@ -47,7 +47,7 @@ impl Snapshots {
         if state.is_empty() || index.exists() {
             return Ok(());
         }
-        fs::create_dir_all(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
+        durable::create_directories(&directory).map_err(|e| AgentError::io("create", &directory, e))?;
         let mut files = Vec::new();
         for (n, item) in state.iter().enumerate() {
             let metadata = copy(&item.path, &directory.join(n.to_string()))?;

@@ -59,7 +59,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let layout = Layout::new(root);
         if let Some(parent) = root.parent() {
-            std::fs::create_dir_all(parent).map_err(StoreError::io("create", parent))?;
+            crate::durable::create_directories(parent).map_err(StoreError::io("create", parent))?;
         }
         ensure_directory(root)?;
         format::check_or_create(&layout.format())?;

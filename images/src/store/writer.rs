@@ -59,7 +59,7 @@ impl ObjectWriter {
     fn with(layout: Layout, dir: PathBuf, only: Option<HashSet<ObjectId>>) -> Result<Self, StoreError> {
         for shard in 0..SHARDS {
             let shard = dir.join(format!("{shard:x}"));
-            fs::create_dir_all(&shard).map_err(StoreError::io("create", &shard))?;
+            crate::durable::create_directories(&shard).map_err(StoreError::io("create", &shard))?;
         }
         Ok(Self {
             layout,

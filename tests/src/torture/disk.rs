@@ -241,6 +241,15 @@ impl Mounted {
         Ok(found.blocks_free() * found.fragment_size())
     }
 
+    /// Ends the file system as an error of its journal does (FS_IOC_SHUTDOWN without a flush): it takes no write any more,
+    /// and loses what had not reached the disk.
+    ///
+    /// # Errors
+    /// It refuses, or xfsprogs are missing.
+    pub fn shut_down(&self) -> Result<()> {
+        output(command("xfs_io", ["-x", "-c", "shutdown"]).arg(&self.at)).map(drop)
+    }
+
     /// Gives back what [`Mounted::fill`] or [`Mounted::leave`] took.
     ///
     /// # Errors

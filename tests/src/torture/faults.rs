@@ -8,7 +8,7 @@ use nix::errno::Errno;
 
 use super::boundaries::{Scene, follow};
 use super::disk::Mounted;
-use super::inside::Place;
+use super::inside::{LIVE, Place};
 use super::inspect::{End, Violations};
 use super::step::{Allowed, Step};
 use super::tally::Tally;
@@ -28,6 +28,9 @@ pub enum Fault {
     /// Not played: somebody else fills the disk to its last block and inode right before a call, and goes away after the
     /// operation has ended.
     Full,
+    /// Not played: the file system itself shuts down right before a call, as after an error of its journal. Nothing can be
+    /// written any more, and what had not reached the disk is lost; then the node boots.
+    Shutdown,
 }
 
 impl Fault {
@@ -35,9 +38,14 @@ impl Fault {
         match self {
             Self::NoSpace | Self::Full => Errno::ENOSPC,
             Self::Quota => Errno::EDQUOT,
-            Self::Broken => Errno::EIO,
+            Self::Broken | Self::Shutdown => Errno::EIO,
             Self::ReadOnly => Errno::EROFS,
         }
+    }
+
+    /// Whether nothing can be written any more.
+    fn lasts(self) -> bool {
+        matches!(self, Self::ReadOnly | Self::Shutdown)
     }
 
     /// How often and for how long is a matter of taste; on a disk that is only full, all that goes back has to work.
@@ -77,6 +85,13 @@ pub fn fail(place: &Place, steps: &[Step], fault: Fault, every: usize) -> Result
             return Ok(tally);
         };
         let ended = hit.ended.clone().context("the operation did not end")?;
+        let (mounted, end) = if fault == Fault::Shutdown {
+            mounted.unmount()?;
+            let again = place.disks.mount(LIVE, &place.machine.disk())?;
+            (again, End::Cut("after the shutdown".to_owned()))
+        } else {
+            (mounted, End::Kill)
+        };
         let step = steps.get(hit.step).context("there is no such step")?;
         let mut wrong = said(&ended, fault, &place.machine.disk());
         if fault.must_do(step) && ended.code != 0 {
@@ -86,11 +101,12 @@ pub fn fail(place: &Place, steps: &[Step], fault: Fault, every: usize) -> Result
         if fault == Fault::Full && open {
             wrong.push("the transaction is still open".to_owned());
         }
-        if ended.code == 1 && !open {
+        // After a boot the journal may be gone with what it was about.
+        if end == End::Kill && ended.code == 1 && !open {
             wrong.push("stuck, and nothing leads out of it".to_owned());
         }
         mounted.empty()?;
-        wrong.extend(place.inspector.after(&place.machine, &End::Kill, &hit.allowed)?);
+        wrong.extend(place.inspector.after(&place.machine, &end, &hit.allowed)?);
         let wrong: Violations = wrong
             .iter()
             .map(|what| {
@@ -144,11 +160,14 @@ fn one(place: &Place, mounted: &Mounted, steps: &[Step], fault: Fault, at: usize
             allowed,
             ended: None,
         });
-        if fault == Fault::Full {
-            mounted.fill()?;
-            return Ok(Fate::Live);
+        match fault {
+            Fault::Full => mounted.fill()?,
+            Fault::Shutdown => mounted.shut_down()?,
+            Fault::NoSpace | Fault::Quota | Fault::Broken | Fault::ReadOnly => {
+                return Ok(Fate::Fail(fault.errno()));
+            }
         }
-        Ok(Fate::Fail(fault.errno()))
+        Ok(Fate::Live)
     })?;
     match (ended, hit) {
         (true, None) => Ok(None),
@@ -179,8 +198,10 @@ pub(super) fn said(ended: &Ended, fault: Fault, disk: &Path) -> Violations {
         return wrong;
     }
     // Where nothing can be written any more, what was committed can't be taken back before the next boot.
-    let stuck = fault == Fault::ReadOnly && ended.code == 1;
-    if ended.code != 73 && ended.code != 70 && !stuck {
+    let stuck = fault.lasts() && ended.code == 1;
+    // The configuration of this node is on the same disk.
+    let unread = fault == Fault::Shutdown && ended.code == 78;
+    if ended.code != 73 && ended.code != 70 && !stuck && !unread {
         wrong.push("neither exit code 73 nor 70".to_owned());
     }
     let reason = std::io::Error::from(fault.errno()).to_string();
