@@ -48,6 +48,20 @@ impl Fault {
         matches!(self, Self::ReadOnly | Self::Shutdown)
     }
 
+    /// Whether an operation may end with this exit code.
+    fn ends(self, step: &Step, code: u8) -> bool {
+        match code {
+            70 | 73 => true,
+            // What a check has found and could not mend, as its own result on this disk.
+            65 => *step == Step::Repair,
+            // Where nothing can be written any more, what was committed can't be taken back before the next boot.
+            1 => self.lasts(),
+            // The configuration of this node is on the same disk.
+            78 => self == Self::Shutdown,
+            _ => false,
+        }
+    }
+
     /// How often and for how long is a matter of taste; on a disk that is only full, all that goes back has to work.
     fn must_do(self, step: &Step) -> bool {
         self == Self::Full && matches!(step, Step::Rollback | Step::Gc)
@@ -93,7 +107,7 @@ pub fn fail(place: &Place, steps: &[Step], fault: Fault, every: usize) -> Result
             (mounted, End::Kill)
         };
         let step = steps.get(hit.step).context("there is no such step")?;
-        let mut wrong = said(&ended, fault, &place.machine.disk());
+        let mut wrong = said(&ended, fault, step, &place.machine.disk());
         if fault.must_do(step) && ended.code != 0 {
             wrong.push("it has to work on a full disk".to_owned());
         }
@@ -192,17 +206,13 @@ pub(super) fn ended(told: &str) -> Option<Ended> {
 }
 
 /// An operator has to see what went wrong, and where, and a program that it was the disk.
-pub(super) fn said(ended: &Ended, fault: Fault, disk: &Path) -> Violations {
+pub(super) fn said(ended: &Ended, fault: Fault, step: &Step, disk: &Path) -> Violations {
     let mut wrong = Violations::new();
     if ended.code == 0 {
         return wrong;
     }
-    // Where nothing can be written any more, what was committed can't be taken back before the next boot.
-    let stuck = fault.lasts() && ended.code == 1;
-    // The configuration of this node is on the same disk.
-    let unread = fault == Fault::Shutdown && ended.code == 78;
-    if ended.code != 73 && ended.code != 70 && !stuck && !unread {
-        wrong.push("neither exit code 73 nor 70".to_owned());
+    if !fault.ends(step, ended.code) {
+        wrong.push("not an exit code for this".to_owned());
     }
     let reason = std::io::Error::from(fault.errno()).to_string();
     if !ended.text.contains(&reason) && !ended.text.contains("not enough space") {
@@ -225,7 +235,8 @@ mod tests {
         assert_eq!((failed.code, failed.text.as_str()), (73, text));
         assert_eq!(ended("done").unwrap().code, 0);
         assert_eq!(ended("phase armed"), None);
-        assert_eq!(said(&failed, Fault::NoSpace, Path::new("/d")), Violations::new());
-        assert_eq!(said(&failed, Fault::Quota, Path::new("/e")).len(), 2);
+        let right = said(&failed, Fault::NoSpace, &Step::Gc, Path::new("/d"));
+        assert_eq!(right, Violations::new());
+        assert_eq!(said(&failed, Fault::Quota, &Step::Gc, Path::new("/e")).len(), 2);
     }
 }

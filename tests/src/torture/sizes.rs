@@ -50,7 +50,8 @@ fn one(place: &Place, mounted: &Mounted, free: u64) -> Result<(Ended, Violations
     let (before, ran) = (mounted.free()?, services()?);
     let ended = upgrade(place)?;
     let kept = before.saturating_sub(mounted.free()?);
-    let mut wrong = said(&ended, Fault::Full, &place.machine.disk());
+    let step = Step::Upgrade(VERSION.to_owned());
+    let mut wrong = said(&ended, Fault::Full, &step, &place.machine.disk());
     if place.machine.roots().transaction().exists() {
         wrong.push("the transaction is still open".to_owned());
     }

@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead, Read, Seek, SeekFrom, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::ValueEnum;
 use libseccomp::{ScmpAction, ScmpFilterContext, ScmpSyscall};
 use node_agent::api::{Outcome, OutcomeKind, Phase};
@@ -157,7 +157,9 @@ async fn carry_out(engine: &Engine, machine: &Machine, cast: &Cast, step: &Step)
             ensure!(!report.findings.is_empty(), "fsck did not find the damage");
             let left = report.findings.iter().find(|finding| !finding.repaired);
             if let Some(left) = left {
-                bail!("{} is not repaired: {}", left.subject, left.problem);
+                let code = ExitCode::Verification as u8;
+                let message = format!("{} is not repaired: {}", left.subject, left.problem);
+                return Err(Trouble { code, message }.into());
             }
         }
     }
