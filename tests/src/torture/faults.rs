@@ -164,7 +164,9 @@ fn one(place: &Place, mounted: &Mounted, steps: &[Step], fault: Fault, at: usize
                 Fate::Live
             });
         }
-        let (Some((moment, allowed)), true) = (found, seen > at) else {
+        // The damage is the test's own work.
+        let due = seen > at && steps.get(step) != Some(&Step::Damage);
+        let (Some((moment, allowed)), true) = (found, due) else {
             return Ok(Fate::Live);
         };
         hit = Some(Hit {
