@@ -81,7 +81,7 @@ fn tell(story: &mut Story, stage: &Path) -> Result<()> {
         tally: Tally::new("cuts"),
     };
     story.step("an upgrade and a rollback take their time", |_| rig.measure())?;
-    let cuts = (0..number("NODECTL_CUTS", 4)).try_for_each(|count| {
+    let cuts = (0..number("NODECTL_CUTS", 3)).try_for_each(|count| {
         story.step(&format!("cut {}", count + 1), |progress| {
             rig.cut(count % 2 == 0, progress)
         })
