@@ -75,7 +75,7 @@ test-node: stage ## booted nodes and a control plane: every step of the story is
 	$(MAKE) --no-print-directory --jobs=2 --output-sync=target node-lane-kernels node-lane-boxes
 
 # Two lanes, since each test mostly waits. Their surroundings are apart.
-KERNELS := e2e_dataplane e2e_guests node_cuts node_kernel node_torture
+KERNELS := e2e_dataplane e2e_guests node_cuts node_kernel
 BOXES = $(filter-out $(KERNELS),$(basename $(notdir $(wildcard tests/tests/*.rs))))
 .PHONY: node-lane-kernels node-lane-boxes
 node-lane-kernels: LANE = $(KERNELS)
