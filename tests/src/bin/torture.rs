@@ -58,7 +58,7 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Kill the process before each system call that changes the disk, each time from the beginning
+    /// Kill the process before each system call that changes the disk, each time from the beginning of its step
     Kills {
         /// At every n-th call only
         #[arg(long, default_value_t = 1)]
@@ -69,7 +69,7 @@ enum Command {
         #[command(flatten)]
         common: Common,
     },
-    /// Let the disk refuse each system call that changes it, each time from the beginning
+    /// Let the disk refuse each system call that changes it, each time from the beginning of its step
     Faults {
         /// What is wrong with the disk
         #[arg(long, value_enum)]

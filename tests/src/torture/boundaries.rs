@@ -3,6 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 
+use super::beginnings::Beginnings;
 use super::cuts::{look, touch};
 use super::disk::Mounted;
 use super::inside::{LIVE, Place};
@@ -106,8 +107,17 @@ pub fn follow(place: &Place, steps: &[Step], at: impl FnMut(&Stop) -> Result<Fat
     followed.run(&place.machine.disk(), at)
 }
 
+/// What the steps are called, and what is allowed during and after them.
+fn each(steps: &[Step]) -> impl Iterator<Item = (String, Allowed, Allowed)> {
+    let allowed = allowed("1", steps).into_iter();
+    steps
+        .iter()
+        .zip(allowed)
+        .map(|(step, (during, after))| (step.to_string(), during, after))
+}
+
 /// Where in the steps the process is.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Scene {
     steps: Vec<(String, Allowed, Allowed)>,
     step: usize,
@@ -116,13 +126,18 @@ pub struct Scene {
 impl Scene {
     /// At the beginning.
     pub fn new(steps: &[Step]) -> Self {
-        let allowed = allowed("1", steps).into_iter();
-        let steps = steps
-            .iter()
-            .zip(allowed)
-            .map(|(step, (during, after))| (step.to_string(), during, after))
-            .collect();
+        let steps = each(steps).collect();
         Self { steps, step: 0 }
+    }
+
+    /// At the beginning of each of the steps, with nothing after it.
+    pub fn apart(steps: &[Step]) -> Vec<Self> {
+        each(steps)
+            .map(|only| Self {
+                steps: vec![only],
+                step: 0,
+            })
+            .collect()
     }
 
     /// What a stop is called and what is allowed there; `None` for one that is no boundary.
@@ -170,39 +185,41 @@ impl Camera<'_> {
     }
 }
 
-/// Kills the process at every boundary, each time from the beginning; what ran goes on running.
+/// Kills the process at every boundary, each time from the beginning of its step; what ran goes on running.
 ///
 /// # Errors
 /// The test itself failed, or the node failed without being killed.
 pub fn kill(place: &Place, steps: &[Step], every: usize) -> Result<Tally> {
     let mut tally = Tally::new("kills");
-    let mut at = 0;
-    loop {
-        let mounted = place.begin(false)?;
-        let (mut scene, mut seen, mut killed) = (Scene::new(steps), 0, None);
-        let ended = follow(place, steps, |stop| {
-            let Some(found) = scene.at(stop) else {
-                return Ok(Fate::Live);
-            };
-            seen += 1;
-            if seen <= at {
-                return Ok(Fate::Live);
+    let beginnings = Beginnings::keep(place, steps)?;
+    for (number, scene) in Scene::apart(steps).iter().enumerate() {
+        for at in (0..).step_by(every.max(1)) {
+            let mounted = beginnings.begin(number)?;
+            let (mut scene, mut seen, mut killed) = (scene.clone(), 0, None);
+            let ended = follow(place, &steps[number..=number], |stop| {
+                let Some(found) = scene.at(stop) else {
+                    return Ok(Fate::Live);
+                };
+                seen += 1;
+                if seen <= at {
+                    return Ok(Fate::Live);
+                }
+                killed = Some(found);
+                Ok(Fate::Die)
+            })?;
+            match (ended, killed) {
+                (true, None) => {
+                    mounted.unmount()?;
+                    break;
+                }
+                (false, Some((moment, allowed))) => {
+                    let violations = place.inspector.after(&place.machine, &End::Kill, &allowed)?;
+                    tally.count(&moment, &violations);
+                    mounted.unmount()?;
+                }
+                (ended, killed) => bail!("killed at {killed:?}, and ended by itself: {ended}"),
             }
-            killed = Some(found);
-            Ok(Fate::Die)
-        })?;
-        match (ended, killed) {
-            (true, None) => {
-                mounted.unmount()?;
-                return Ok(tally);
-            }
-            (false, Some((moment, allowed))) => {
-                let violations = place.inspector.after(&place.machine, &End::Kill, &allowed)?;
-                tally.count(&moment, &violations);
-                mounted.unmount()?;
-            }
-            (ended, killed) => bail!("killed at {killed:?}, and ended by itself: {ended}"),
         }
-        at += every.max(1);
     }
+    Ok(tally)
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use nix::errno::Errno;
 
+use super::beginnings::Beginnings;
 use super::boundaries::{Scene, follow};
 use super::disk::Mounted;
 use super::inside::{LIVE, Place};
@@ -80,74 +81,93 @@ pub(super) struct Ended {
 struct Hit {
     moment: String,
     path: String,
-    step: usize,
     allowed: Allowed,
     ended: Option<Ended>,
 }
 
-/// The fault at every `every`th boundary of these steps, each time from the beginning.
+/// The fault at every `every`th boundary of each of these steps, each time from the beginning of the step.
 ///
 /// # Errors
 /// The test itself failed, or the node failed without any fault.
 pub fn fail(place: &Place, steps: &[Step], fault: Fault, every: usize) -> Result<Tally> {
     let mut tally = Tally::new("faults");
-    let mut at = 0;
-    loop {
-        let mounted = place.begin(false)?;
-        let Some(hit) = one(place, &mounted, steps, fault, at)? else {
-            mounted.unmount()?;
-            return Ok(tally);
-        };
-        let ended = hit.ended.clone().context("the operation did not end")?;
-        let (mounted, end) = if fault == Fault::Shutdown {
-            mounted.unmount()?;
-            let again = place.disks.mount(LIVE, &place.machine.disk())?;
-            (again, End::Cut("after the shutdown".to_owned()))
-        } else {
-            (mounted, End::Kill)
-        };
-        let step = steps.get(hit.step).context("there is no such step")?;
-        let mut wrong = said(&ended, fault, step, &place.machine.disk());
-        if fault.must_do(step) && ended.code != 0 {
-            wrong.push("it has to work on a full disk".to_owned());
+    let beginnings = Beginnings::keep(place, steps)?;
+    for (number, (step, scene)) in steps.iter().zip(Scene::apart(steps)).enumerate() {
+        // The damage is the test's own work.
+        if *step == Step::Damage {
+            continue;
         }
-        let open = place.machine.roots().transaction().exists();
-        if fault == Fault::Full && open {
-            wrong.push("the transaction is still open".to_owned());
+        for at in (0..).step_by(every.max(1)) {
+            let mounted = beginnings.begin(number)?;
+            let Some(hit) = one(place, &mounted, step, scene.clone(), fault, at)? else {
+                mounted.unmount()?;
+                break;
+            };
+            let ended = hit.ended.clone().context("the operation did not end")?;
+            let wrong: Violations = wrong(place, mounted, step, fault, &hit, &ended)?
+                .iter()
+                .map(|what| {
+                    format!(
+                        "{} of {}, which ended with {ended:?}: {what}",
+                        hit.moment, hit.path
+                    )
+                })
+                .collect();
+            tally.count(&format!("{step}, exit {}", ended.code), &wrong);
         }
-        // After a boot the journal may be gone with what it was about.
-        if end == End::Kill && ended.code == 1 && !open {
-            wrong.push("stuck, and nothing leads out of it".to_owned());
-        }
-        mounted.empty()?;
-        wrong.extend(place.inspector.after(&place.machine, &end, &hit.allowed)?);
-        let wrong: Violations = wrong
-            .iter()
-            .map(|what| {
-                format!(
-                    "{} of {}, which ended with {ended:?}: {what}",
-                    hit.moment, hit.path
-                )
-            })
-            .collect();
-        tally.count(&format!("{step}, exit {}", ended.code), &wrong);
-        mounted.unmount()?;
-        at += every.max(1);
     }
+    Ok(tally)
 }
 
-/// One run with the fault at the boundary of this number; `None` if there are not so many.
-fn one(place: &Place, mounted: &Mounted, steps: &[Step], fault: Fault, at: usize) -> Result<Option<Hit>> {
-    let (mut scene, mut seen, mut hit) = (Scene::new(steps), 0, None::<Hit>);
-    let mut step = 0;
-    let ended = follow(place, steps, |stop| {
+/// What is not as it has to be, once the disk is well again.
+fn wrong(
+    place: &Place,
+    mut mounted: Mounted,
+    step: &Step,
+    fault: Fault,
+    hit: &Hit,
+    ended: &Ended,
+) -> Result<Violations> {
+    let mut end = End::Kill;
+    if fault == Fault::Shutdown {
+        mounted.unmount()?;
+        mounted = place.disks.mount(LIVE, &place.machine.disk())?;
+        end = End::Cut("after the shutdown".to_owned());
+    }
+    let mut wrong = said(ended, fault, step, &place.machine.disk());
+    if fault.must_do(step) && ended.code != 0 {
+        wrong.push("it has to work on a full disk".to_owned());
+    }
+    let open = place.machine.roots().transaction().exists();
+    if fault == Fault::Full && open {
+        wrong.push("the transaction is still open".to_owned());
+    }
+    // After a boot the journal may be gone with what it was about.
+    if end == End::Kill && ended.code == 1 && !open {
+        wrong.push("stuck, and nothing leads out of it".to_owned());
+    }
+    mounted.empty()?;
+    wrong.extend(place.inspector.after(&place.machine, &end, &hit.allowed)?);
+    mounted.unmount()?;
+    Ok(wrong)
+}
+
+/// One run of a step with the fault at the boundary of this number; `None` if there are not so many.
+fn one(
+    place: &Place,
+    mounted: &Mounted,
+    step: &Step,
+    mut scene: Scene,
+    fault: Fault,
+    at: usize,
+) -> Result<Option<Hit>> {
+    let (mut seen, mut hit) = (0, None::<Hit>);
+    let ended = follow(place, std::slice::from_ref(step), |stop| {
         let found = scene.at(stop);
         let path = match stop {
             Stop::Call { path, .. } => path,
             Stop::Tell(text) => {
-                let told = ended(text);
-                step += usize::from(told.is_some());
-                let Some((hit, told)) = hit.as_mut().zip(told) else {
+                let Some((hit, told)) = hit.as_mut().zip(ended(text)) else {
                     return Ok(Fate::Live);
                 };
                 hit.allowed = found.map_or(hit.allowed.clone(), |(_, after)| after);
@@ -164,15 +184,12 @@ fn one(place: &Place, mounted: &Mounted, steps: &[Step], fault: Fault, at: usize
                 Fate::Live
             });
         }
-        // The damage is the test's own work.
-        let due = seen > at && steps.get(step) != Some(&Step::Damage);
-        let (Some((moment, allowed)), true) = (found, due) else {
+        let (Some((moment, allowed)), true) = (found, seen > at) else {
             return Ok(Fate::Live);
         };
         hit = Some(Hit {
             moment,
             path: path.display().to_string(),
-            step,
             allowed,
             ended: None,
         });

@@ -4,6 +4,7 @@
 //! a thousand cuts take minutes. [`disk`] keeps what a disk held at any instant, [`inspect`] says what has to hold
 //! afterwards. docs/reliability.md has the promises and the figures.
 
+pub mod beginnings;
 pub mod boundaries;
 pub mod cast;
 pub mod cuts;
