@@ -138,23 +138,24 @@ impl Engine {
         if let Err(e) = rejected::all(roots) {
             tell(roots.rejected(), e.chain());
         }
-        if let Err(e) = Transaction::load(roots) {
-            tell(roots.transaction(), e.chain());
-        } else if let Some(seq) = self.adrift()? {
-            let lost = match current(roots) {
-                Ok(Some(gone)) => format!("leads to deployment {gone}, which is not there"),
-                Ok(None) => "is lost".to_owned(),
-                Err(e) => e.chain(),
-            };
-            tell(roots.current(), format!("{lost}; deployment {seq} ran last"));
-        } else {
-            match current(roots) {
-                Err(e) => tell(roots.current(), e.chain()),
-                Ok(Some(seq)) if !roots.deployment(seq).is_dir() => {
-                    tell(roots.current(), format!("deployment {seq} is not there"));
-                }
-                Ok(_) => {}
+        let adrift = match Transaction::load(roots) {
+            Ok(_) => self.adrift()?,
+            Err(e) => {
+                tell(roots.transaction(), e.chain());
+                None
             }
+        };
+        let lost = match current(roots) {
+            Ok(Some(gone)) if !roots.deployment(gone).is_dir() => {
+                Some(format!("leads to deployment {gone}, which is not there"))
+            }
+            Ok(None) if adrift.is_some() => Some("is lost".to_owned()),
+            Ok(_) => None,
+            Err(e) => Some(e.chain()),
+        };
+        if let Some(lost) = lost {
+            let ran = adrift.map_or(String::new(), |seq| format!("; deployment {seq} ran last"));
+            tell(roots.current(), lost + &ran);
         }
         Ok(findings)
     }
