@@ -1,6 +1,4 @@
-# What is not as it has to be on a node at rest, line by line. Arguments: how fsck is asked, and the node's services.
-fsck=$1
-shift
+# What is not as it has to be on a node at rest, line by line. Arguments: its services.
 state=/var/lib/nodectl
 running=$(systemctl is-system-running --wait)
 [ "$running" = running ] || echo "the node is $running: $(systemctl --failed --no-legend --plain | tr '\n' ' ')"
@@ -14,4 +12,4 @@ done
 said=$(nodectl exec libvirtd -- virsh list 2>&1) || echo "libvirtd does not answer: $said"
 said=$(nodectl exec ovs-vswitchd -- ovs-appctl version 2>&1) || echo "ovs-vswitchd does not answer: $said"
 said=$(nodectl exec ovs-vswitchd -- ovs-vsctl show 2>&1) || echo "ovsdb-server does not answer: $said"
-said=$(nodectl $fsck 2>&1) || echo "fsck: $said" | tr '\n' ' '
+said=$(nodectl fsck 2>&1) || echo "fsck: $said" | tr '\n' ' '
