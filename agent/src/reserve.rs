@@ -41,7 +41,8 @@ pub fn keep(roots: &Roots, _lock: &Locked) -> Result<()> {
 pub fn or_spend(roots: &Roots, lock: &Locked, write: &dyn Fn() -> Result<()>) -> Result<()> {
     match write() {
         Err(e) if e.kind() == Kind::CannotWrite && roots.reserve().exists() => {
-            spend(roots, lock)?;
+            // On a disk that takes nothing any more the reserve can't be given up either. What counts is the write.
+            spend(roots, lock).ok();
             write()
         }
         ended => ended,
@@ -95,5 +96,23 @@ mod tests {
         assert!(!roots.reserve().exists());
         or_spend(&roots, &lock, &write).unwrap();
         assert_eq!(attempts.get(), 3);
+    }
+
+    #[test]
+    fn where_it_cannot_be_given_up_the_write_is_what_failed() {
+        let base = tempfile::tempdir().unwrap();
+        let roots = Roots::under(base.path());
+        for directory in [&roots.state, &roots.run] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        let lock = Locked::acquire(&roots.lock()).unwrap();
+        std::fs::write(roots.reserve(), "not a directory").unwrap();
+        let write = || {
+            let refused = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
+            Err(AgentError::io("write", &roots.history(), refused))
+        };
+        let error = or_spend(&roots, &lock, &write).unwrap_err();
+        assert_eq!(error.kind(), Kind::CannotWrite);
+        assert!(error.chain().contains("history"), "{}", error.chain());
     }
 }

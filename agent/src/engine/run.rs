@@ -72,18 +72,31 @@ impl<'a> Run<'a> {
     async fn perform_all(&mut self, state: &State, effects: Vec<Effect>) -> Option<Event> {
         let mut event = None;
         for effect in effects {
+            let arms = matches!((state, &effect), (State::Armed(_), Effect::Journal));
             match self.perform(state, effect).await {
                 Ok(come) => event = come.or(event),
                 Err(e) => {
-                    let reason = e.chain();
-                    // A disk that refuses a write says nothing about the release.
-                    let blame = e.kind() != Kind::CannotWrite;
+                    let failed = Event::Failed {
+                        reason: e.chain(),
+                        // A disk that refuses a write says nothing about the release.
+                        blame: e.kind() != Kind::CannotWrite,
+                    };
                     self.remember(state, e);
-                    return Some(Event::Failed { reason, blame });
+                    return Some(if arms && self.disarm() {
+                        Event::Unarmed
+                    } else {
+                        failed
+                    });
                 }
             }
         }
         event
+    }
+
+    /// Takes away what a failed attempt to begin the journal may have left. Where that is not possible either, a
+    /// transaction is open.
+    fn disarm(&self) -> bool {
+        Transaction::remove(&self.engine.roots, self.lock).is_ok()
     }
 
     fn remember(&mut self, state: &State, e: AgentError) {

@@ -48,6 +48,7 @@ pub fn events() -> Vec<Event> {
         Event::Staged { to: m.to },
         Event::Parked,
         Event::Agreed(m.clone()),
+        Event::Unarmed,
         Event::Committed,
         Event::Activated,
         Event::Held,

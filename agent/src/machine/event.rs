@@ -23,6 +23,8 @@ pub enum Event {
     Parked,
     /// The gates before the switch have agreed.
     Agreed(Move),
+    /// The first entry of the journal could not be written: nothing is open, and nothing was touched.
+    Unarmed,
     /// `current` names the new deployment, durably.
     Committed,
     /// All services of the new deployment are up, and their gates hold.
@@ -60,6 +62,7 @@ impl Event {
             Event::Staged { .. } => "staged",
             Event::Parked => "parked",
             Event::Agreed(_) => "agreed",
+            Event::Unarmed => "unarmed",
             Event::Committed => "committed",
             Event::Activated => "activated",
             Event::Held => "held",

@@ -48,6 +48,7 @@ fn from_idle(event: &Event) -> Option<Step> {
         | Event::Staged { .. }
         | Event::Parked
         | Event::Agreed(_)
+        | Event::Unarmed
         | Event::Committed
         | Event::Activated
         | Event::Held
@@ -65,6 +66,7 @@ fn from_fetching(kind: OperationKind, event: &Event) -> Option<Step> {
         | Event::Staged { .. }
         | Event::Parked
         | Event::Agreed(_)
+        | Event::Unarmed
         | Event::Committed
         | Event::Activated
         | Event::Held
@@ -81,6 +83,7 @@ fn from_verified(kind: OperationKind, event: &Event) -> Option<Step> {
         | Event::Fetched
         | Event::Parked
         | Event::Agreed(_)
+        | Event::Unarmed
         | Event::Committed
         | Event::Activated
         | Event::Held
@@ -100,6 +103,7 @@ fn from_staged(kind: OperationKind, to: Seq, event: &Event) -> Option<Step> {
         | Event::Begun { .. }
         | Event::Fetched
         | Event::Staged { .. }
+        | Event::Unarmed
         | Event::Committed
         | Event::Activated
         | Event::Held
@@ -110,6 +114,7 @@ fn from_staged(kind: OperationKind, to: Seq, event: &Event) -> Option<Step> {
 
 fn from_armed(m: Move, event: &Event) -> Option<Step> {
     match event {
+        Event::Unarmed => Some((State::Idle, vec![])),
         Event::Committed => Some(attempt(m)),
         // The flip may or may not have reached the disk, so the way back makes sure.
         Event::Failed { reason, .. } => Some(revert(m, reason.clone(), false)),
@@ -144,6 +149,7 @@ fn from_activating(m: Move, event: &Event) -> Option<Step> {
         | Event::Staged { .. }
         | Event::Parked
         | Event::Agreed(_)
+        | Event::Unarmed
         | Event::Committed
         | Event::Held
         | Event::Closed
@@ -165,6 +171,7 @@ fn from_probation(m: Move, event: &Event) -> Option<Step> {
         | Event::Staged { .. }
         | Event::Parked
         | Event::Agreed(_)
+        | Event::Unarmed
         | Event::Committed
         | Event::Activated
         | Event::Closed
@@ -183,6 +190,7 @@ fn from_blessed(m: Move, event: &Event) -> Option<Step> {
         | Event::Staged { .. }
         | Event::Parked
         | Event::Agreed(_)
+        | Event::Unarmed
         | Event::Committed
         | Event::Activated
         | Event::Held
@@ -201,6 +209,7 @@ fn from_reverting(m: Move, setback: Setback, event: &Event) -> Option<Step> {
         | Event::Staged { .. }
         | Event::Parked
         | Event::Agreed(_)
+        | Event::Unarmed
         | Event::Committed
         | Event::Activated
         | Event::Held

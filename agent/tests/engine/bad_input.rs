@@ -1,5 +1,9 @@
 //! Bad input gets a clear error with its exit code, and nothing changes.
 
+use std::sync::Arc;
+
+use node_agent::api::Phase;
+use node_agent::engine::{EventSink, UpgradeOptions, silent};
 use node_agent::error::Kind;
 use node_agent::parameters::ParameterType;
 use node_agent::release::Choice;
@@ -144,6 +148,39 @@ async fn no_space_before_and_halfway() {
     node.world.script().free = 10 << 30;
     node.world.script().trouble = Some(Kind::CannotWrite);
     refused(&node, "r:2", 73, &["layer sha256:abc"]).await;
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_begun() {
+    let node = Node::on_release_1().await;
+    node.upgrade("r:2").await.unwrap();
+    node.world.script().calls.clear();
+    let (state, away) = (node.roots.state.clone(), node.base.path().join("away"));
+    let deployments = node.fingerprint();
+    for kind in ["upgrade", "rollback"] {
+        let (from, to) = (state.clone(), away.clone());
+        let sink: EventSink = Arc::new(move |event| {
+            if event.phase == Phase::Armed && from.exists() {
+                std::fs::rename(&from, &to).unwrap();
+            }
+        });
+        let (engine, pids) = (node.engine(), node.world.pids());
+        let ended = match kind {
+            "upgrade" => engine.upgrade(Some("r:1"), UpgradeOptions::default(), sink).await,
+            _ => engine.rollback(None, false, sink).await,
+        };
+        let text = ended.unwrap_err().chain();
+        std::fs::rename(&away, &state).unwrap();
+        assert!(text.starts_with("can't write the journal"), "{kind}: {text}");
+        assert!(!node.roots.transaction().exists(), "{kind}");
+        assert_eq!(node.version().as_deref(), Some("2"), "{kind}");
+        assert_eq!(node.world.pids(), pids, "{kind}: a service was touched");
+        assert_eq!(node.world.script().calls, [""; 0], "{kind}: systemd was asked");
+    }
+    let left: Vec<String> = node.fingerprint().into_keys().collect();
+    assert!(deployments.keys().all(|path| left.contains(path)));
+    node.engine().rollback(None, false, silent()).await.unwrap();
+    assert_eq!(node.version().as_deref(), Some("1"));
 }
 
 #[tokio::test]
