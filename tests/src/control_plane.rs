@@ -30,7 +30,16 @@ const SETUP: &[(&str, &str)] = &[
 
 const DIRECTORY: &str = "usr/local/lib/nodectl-lab";
 
-const READY_SECONDS: u32 = 150;
+/// For all services at once to be loaded and to find each other: some hundred seconds of processor time, of which other
+/// work on the host may leave little.
+const READY_SECONDS: u32 = 600;
+
+/// What tells why one of them does not answer.
+const TROUBLE: &str = "systemctl list-units --no-pager --plain --state=failed,activating,auto-restart
+systemctl list-jobs --no-pager
+journalctl --no-pager --boot --priority=warning --lines=30
+tail --lines=8 /var/log/keystone/*.log /var/log/nova/*.log /var/log/neutron/*.log /var/log/rabbitmq/*.log
+cat /proc/loadavg";
 
 /// The control plane, ready to serve: booted if it is off, built if the cache has none.
 ///
@@ -55,8 +64,17 @@ pub fn up(progress: &Progress) -> Result<Cloud> {
         }
     };
     progress.say("control plane: waiting for its services");
-    cloud.wait_ready(READY_SECONDS)?;
-    Ok(cloud)
+    match cloud.wait_ready(READY_SECONDS) {
+        Ok(_) => Ok(cloud),
+        Err(error) => Err(error.context(trouble(cloud.node()))),
+    }
+}
+
+/// What the control plane itself says about its services.
+fn trouble(node: &Node) -> String {
+    let told = node.run(["sh", "-c", &format!("{{ {TROUBLE}; }} 2>&1")]);
+    let told = told.unwrap_or_else(|error| format!("nothing: {error:#}"));
+    format!("the control plane does not serve; it says:\n{told}")
 }
 
 /// A control plane on its way up in the background: it takes half a minute even from the cache.

@@ -90,7 +90,7 @@ fn comes_when_others_answer(story: &mut Story, lab: &Lab) -> Result<()> {
             ensure!(lab.restarts(COMPUTE)? == 0, "they did not answer at once");
             node.run(["rm", DROP_IN])?;
             node.run(["systemctl", "daemon-reload"])?;
-            let service = lab.cloud.wait_compute(NODE, 90)?;
+            let service = lab.cloud.wait_compute(NODE, 180)?;
             compute::compute_reports(&lab.cloud, &service).map(drop)
         },
     )
@@ -115,7 +115,7 @@ fn queue_dies_in_an_upgrade(story: &mut Story, lab: &Lab) -> Result<()> {
         .hits(lab, &["upgrade", newer], progress)?;
         // A conductor remembers the minimum that it saw first.
         lab.cloud.node().run(["systemctl", "restart", "nova-conductor"])?;
-        lab.cloud.wait_ready(120)?;
+        lab.cloud.wait_ready(300)?;
         on_release(lab, "1")?;
         disabled_by_the_operator(lab)?;
         Ok(said)
@@ -159,7 +159,7 @@ fn forced_it_comes_back(story: &mut Story, lab: &Lab) -> Result<()> {
             let said = nodectl::telling(&lab.node, &["rollback", "--force"], progress)?.expect(70)?;
             ensure!(said.contains("ServiceTooOld"), "{said}");
             on_release(lab, "1")?;
-            let service = lab.cloud.wait_compute(NODE, 90)?;
+            let service = lab.cloud.wait_compute(NODE, 180)?;
             compute::compute_reports(&lab.cloud, &service)?;
             disabled_by_the_operator(lab)?;
             Ok(said)

@@ -39,7 +39,7 @@ use record::{Platform, Record};
 /// Where commands of machines and of their supervisors are searched.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-const BOOT: Duration = Duration::from_secs(120);
+const BOOT: Duration = Duration::from_secs(240);
 const POWER_OFF: Duration = Duration::from_secs(90);
 const KILL: Duration = Duration::from_secs(20);
 
@@ -114,7 +114,7 @@ impl Node {
     /// Switches a machine on that is off; returns when its systemd has finished booting.
     ///
     /// # Errors
-    /// It runs already, or the boot does not finish in time: two minutes for a box, eight for an emulated machine.
+    /// It runs already, or the boot does not finish in time: four minutes for a box, sixteen for an emulated machine.
     pub fn boot(&self) -> Result<()> {
         if self.running()? {
             bail!("{} is running", self.name());
