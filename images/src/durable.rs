@@ -204,10 +204,15 @@ fn discard(temp: &Path) {
 /// As [`fs::create_dir_all`], but on a file system that fails with what is wrong with it: where the standard library
 /// cannot see that something that exists is a directory, it says that it exists.
 pub fn create_directories(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path).map_err(|e| match (e.kind(), path.metadata()) {
+    fs::create_dir_all(path).map_err(|e| why_not_created(path, e))
+}
+
+/// What keeps a directory from being created: where something exists that can't be looked at, the reason for that.
+pub(crate) fn why_not_created(path: &Path, error: io::Error) -> io::Error {
+    match (error.kind(), path.metadata()) {
         (io::ErrorKind::AlreadyExists, Err(why)) => why,
-        (_, _) => e,
-    })
+        (_, _) => error,
+    }
 }
 
 #[cfg(test)]
@@ -232,6 +237,15 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(names(dir.path()), ["a"]);
+    }
+
+    #[test]
+    fn what_exists_and_cannot_be_looked_at_is_told_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("around");
+        std::os::unix::fs::symlink(&path, &path).unwrap();
+        let why = create_directories(&path).unwrap_err();
+        assert_eq!(why.raw_os_error(), Some(libc::ELOOP), "{why}");
     }
 
     #[test]

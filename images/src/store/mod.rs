@@ -40,6 +40,7 @@ pub use record::{ImageRecord, LayerRef, NewImage, Verification};
 pub use repair::{Fetch, RepairReport};
 
 use crate::digest::Digest;
+use crate::durable::why_not_created;
 use crate::error::StoreError;
 use layout::Layout;
 use seal::Sealing;
@@ -129,8 +130,25 @@ impl Store {
 fn ensure_directory(path: &Path) -> Result<(), StoreError> {
     match tree::create_directory(path) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists || !path.is_dir() => {
-            Err(StoreError::io("create", path)(e))
+            Err(StoreError::io("create", path)(why_not_created(path, e)))
         }
         Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn a_root_that_cannot_be_looked_at_is_told_with_the_reason() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("around");
+        std::os::unix::fs::symlink(&root, &root).unwrap();
+        let error = Store::open(&root).unwrap_err();
+        let why = error.source().unwrap().to_string();
+        assert!(why.contains("symbolic links"), "{error}: {why}");
     }
 }
