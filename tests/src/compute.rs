@@ -22,9 +22,9 @@ const DAEMONS: &[&str] = &[
     "runc",
 ];
 
-const COMPUTE_UP_SECONDS: u32 = 90;
-const AGENT_SECONDS: u32 = 90;
-const ACTIVE_SECONDS: u32 = 180;
+const COMPUTE_UP_SECONDS: u32 = 240;
+const AGENT_SECONDS: u32 = 240;
+const ACTIVE_SECONDS: u32 = 240;
 const HEARTBEAT_SECONDS: u32 = 120;
 
 /// The registry answers in the lab.
