@@ -22,7 +22,8 @@ const DAEMONS: &[&str] = &[
     "runc",
 ];
 
-const COMPUTE_UP_SECONDS: u32 = 240;
+/// For nova-compute to be loaded, to register and to report, on a host that has other work.
+pub const COMPUTE_UP_SECONDS: u32 = 240;
 const AGENT_SECONDS: u32 = 240;
 const ACTIVE_SECONDS: u32 = 240;
 const HEARTBEAT_SECONDS: u32 = 120;

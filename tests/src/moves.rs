@@ -213,7 +213,7 @@ pub fn compute_alone_upgrades(
 /// The guest beats in the same boot and nova-compute is up.
 fn alive(cloud: &Cloud, node: &Node, (name, beat): &(String, Heartbeat)) -> Result<()> {
     compute::guest_lives(cloud, name, beat)?;
-    let service = cloud.wait_compute(node.name().as_str(), 180)?;
+    let service = cloud.wait_compute(node.name().as_str(), compute::COMPUTE_UP_SECONDS)?;
     compute::compute_reports(cloud, &service).map(drop)
 }
 
@@ -326,7 +326,7 @@ pub fn reboot_needs_no_daemon(story: &mut Story, node: &Node, cloud: &Cloud) -> 
     story.step(
         "the node reboots: the services start by themselves, noded being masked",
         |progress| {
-            let service = cloud.wait_compute(node.name().as_str(), 180)?;
+            let service = cloud.wait_compute(node.name().as_str(), compute::COMPUTE_UP_SECONDS)?;
             node.run(["systemctl", "mask", "noded.service"])?;
             node.reboot()?;
             progress.say("waiting for the services");

@@ -90,7 +90,7 @@ fn comes_when_others_answer(story: &mut Story, lab: &Lab) -> Result<()> {
             ensure!(lab.restarts(COMPUTE)? == 0, "they did not answer at once");
             node.run(["rm", DROP_IN])?;
             node.run(["systemctl", "daemon-reload"])?;
-            let service = lab.cloud.wait_compute(NODE, 180)?;
+            let service = lab.cloud.wait_compute(NODE, compute::COMPUTE_UP_SECONDS)?;
             compute::compute_reports(&lab.cloud, &service).map(drop)
         },
     )
@@ -159,7 +159,7 @@ fn forced_it_comes_back(story: &mut Story, lab: &Lab) -> Result<()> {
             let said = nodectl::telling(&lab.node, &["rollback", "--force"], progress)?.expect(70)?;
             ensure!(said.contains("ServiceTooOld"), "{said}");
             on_release(lab, "1")?;
-            let service = lab.cloud.wait_compute(NODE, 180)?;
+            let service = lab.cloud.wait_compute(NODE, compute::COMPUTE_UP_SECONDS)?;
             compute::compute_reports(&lab.cloud, &service)?;
             disabled_by_the_operator(lab)?;
             Ok(said)
