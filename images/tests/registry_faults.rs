@@ -222,6 +222,11 @@ async fn sizes_that_lie_are_refused() {
             },
             "longer than its",
         ),
+        // What is too much is read apart from what is right: pieces of a body are chunks or parts of them.
+        (
+            chunked(&image, b"1\r\n \r\n0\r\n\r\n"),
+            "longer than its",
+        ),
     ];
     for (answer, expected) in answers {
         let served = Arc::clone(&image);
@@ -236,6 +241,38 @@ async fn sizes_that_lie_are_refused() {
         let error = refusal(&liar.host, &image).await;
         let text = chain(&error);
         assert!(text.contains(expected), "{text}");
+    }
+}
+
+/// The layer as one chunk of a body without a length (RFC 9112, section 7.1), and then `end`.
+fn chunked(image: &Built, end: &[u8]) -> Answer {
+    let layer = &image.layers[0].1;
+    let head = format!("{:x}\r\n", layer.len());
+    Answer {
+        unmeasured: true,
+        ..Answer::ok([head.as_bytes(), layer, b"\r\n", end].concat())
+    }
+    .header("Transfer-Encoding", "chunked")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_layer_without_a_length_is_pulled_however_its_body_ends() {
+    let image = sample();
+    for end in ["0\r\n\r\n", ""] {
+        let (served, answer) = (Arc::clone(&image), chunked(&image, end.as_bytes()));
+        let suffix = image.blob(0).to_string();
+        let liar = Liar::start(move |asked| {
+            if asked.path.ends_with(&suffix) {
+                answer.clone()
+            } else {
+                served.answer(asked)
+            }
+        });
+        let (sources, _) = sources(RegistryConfig::default());
+        let node = Node::new();
+        fetch(&node, &sources, &liar.host, &image).await.expect("pulled");
+        assert_eq!(file(&node.store, &image.digest(), "big"), noise(SIZE));
+        assert_eq!(liar.count(&image.blob(0).to_string()), 1, "asked once");
     }
 }
 

@@ -232,7 +232,31 @@ impl Blob {
                 Err(error) => self.failed(error).await?,
             }
         }
+        self.ends().await?;
         Ok(None)
+    }
+
+    /// A body without a length has to end where the blob does; read to its end, its connection can
+    /// be used again, too. One that breaks off here is whole: the digest decides over its bytes.
+    async fn ends(&mut self) -> Result<(), RegistryError> {
+        let Some(mut open) = self.open.take() else {
+            return Ok(());
+        };
+        if open.response.content_length().is_some() {
+            return Ok(());
+        }
+        match open.response.chunk().await {
+            Ok(Some(_)) => Err(self.oversized(&open.url)),
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
+    fn oversized(&self, url: &reqwest::Url) -> RegistryError {
+        RegistryError::Oversized {
+            url: shown(url),
+            blob: self.digest,
+            size: self.size,
+        }
     }
 
     /// Opens, or reads once. None means: nothing yet, ask again.
@@ -265,11 +289,8 @@ impl Blob {
         bytes.advance(skipped as usize);
         open.skip -= skipped;
         if bytes.len() as u64 > self.size - self.offset {
-            return Err(RegistryError::Oversized {
-                url: url(),
-                blob: self.digest,
-                size: self.size,
-            });
+            let url = open.url.clone();
+            return Err(self.oversized(&url));
         }
         Ok((!bytes.is_empty()).then_some(bytes))
     }
@@ -299,11 +320,7 @@ impl Blob {
         let skip = if partial { 0 } else { self.offset };
         let length = response.content_length();
         if length.is_some_and(|length| length > self.size - self.offset + skip) {
-            return Err(RegistryError::Oversized {
-                url: shown(&url),
-                blob: self.digest,
-                size: self.size,
-            });
+            return Err(self.oversized(&url));
         }
         Ok(Open {
             response,

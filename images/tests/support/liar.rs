@@ -47,6 +47,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// The length claimed, if another than the body's.
     pub length: Option<usize>,
+    /// No length at all.
+    pub unmeasured: bool,
     /// No length at all, and bytes without end.
     pub endless: bool,
     /// The connection ends with a reset instead of an end.
@@ -223,7 +225,7 @@ impl Talk<'_> {
         for (name, value) in &answer.headers {
             head += &format!("{name}: {value}\r\n");
         }
-        if !answer.endless {
+        if !answer.endless && !answer.unmeasured {
             head += &format!(
                 "Content-Length: {}\r\n",
                 answer.length.unwrap_or(answer.body.len())
