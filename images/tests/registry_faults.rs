@@ -374,10 +374,8 @@ async fn a_registry_that_dies_halfway_leaves_the_store_as_it_was() {
     let (sources, _) = sources(RegistryConfig::default());
     let directory = tempfile::tempdir().expect("a directory");
     let from = layout(directory.path());
-    let image = Built::new(&[
-        (GZIP, tar(&[("one", &noise(1000))])),
-        (PLAIN, tar(&[("big", &noise(64 << 20))])),
-    ]);
+    // One layer: of several, any may be the one that finds the registry gone first.
+    let image = Built::new(&[(PLAIN, tar(&[("big", &noise(64 << 20))]))]);
     let digest = image.store(&from, Some("1")).await;
     let reference: Reference = format!("{}/a:1", registry.host).parse().expect("a reference");
     let sink = sources.sink(&reference).expect("a sink");
@@ -389,7 +387,7 @@ async fn a_registry_that_dies_halfway_leaves_the_store_as_it_was() {
     let host = registry.host.clone();
     let (started, mut wait) = tokio::sync::mpsc::unbounded_channel();
     let mut options = options();
-    let big = image.blob(1);
+    let big = image.blob(0);
     options.progress = Arc::new(move |event| {
         if matches!(event, Event::LayerProgress { blob, .. } if blob == big) {
             // The receiver is gone after the first.
