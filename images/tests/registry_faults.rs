@@ -223,10 +223,7 @@ async fn sizes_that_lie_are_refused() {
             "longer than its",
         ),
         // What is too much is read apart from what is right: pieces of a body are chunks or parts of them.
-        (
-            chunked(&image, b"1\r\n \r\n0\r\n\r\n"),
-            "longer than its",
-        ),
+        (chunked(&image, b"1\r\n \r\n0\r\n\r\n"), "longer than its"),
     ];
     for (answer, expected) in answers {
         let served = Arc::clone(&image);
