@@ -65,14 +65,19 @@ fn spend(roots: &Roots, _lock: &Locked) -> Result<()> {
 mod tests {
     use super::*;
 
-    #[test]
-    fn it_is_there_until_it_is_spent() {
+    fn node() -> (tempfile::TempDir, Roots, Locked) {
         let base = tempfile::tempdir().unwrap();
         let roots = Roots::under(base.path());
         for directory in [&roots.state, &roots.run] {
             std::fs::create_dir_all(directory).unwrap();
         }
         let lock = Locked::acquire(&roots.lock()).unwrap();
+        (base, roots, lock)
+    }
+
+    #[test]
+    fn it_is_there_until_it_is_spent() {
+        let (_base, roots, lock) = node();
         spend(&roots, &lock).unwrap();
         keep(&roots, &lock).unwrap();
         std::fs::write(roots.reserve().join("2"), "short").unwrap();
@@ -100,12 +105,7 @@ mod tests {
 
     #[test]
     fn where_it_cannot_be_given_up_the_write_is_what_failed() {
-        let base = tempfile::tempdir().unwrap();
-        let roots = Roots::under(base.path());
-        for directory in [&roots.state, &roots.run] {
-            std::fs::create_dir_all(directory).unwrap();
-        }
-        let lock = Locked::acquire(&roots.lock()).unwrap();
+        let (_base, roots, lock) = node();
         std::fs::write(roots.reserve(), "not a directory").unwrap();
         let write = || {
             let refused = std::io::Error::from(std::io::ErrorKind::ReadOnlyFilesystem);
