@@ -182,6 +182,9 @@ pub(super) async fn copy(
     if let Some(signatures) = optional(source.resolve(&Selector::Name(tag.clone())).await)? {
         copy_image(source, &signatures, sink, Some(&tag)).await?;
     }
+    for (bundle, _) in verify::bundles(source.as_ref(), digest).await? {
+        copy_image(source, &bundle, sink, None).await?;
+    }
     copy_image(source, digest, sink, Some(name)).await
 }
 

@@ -1,4 +1,4 @@
-//! Signatures as cosign stores them for `cosign sign --key` (cosign `specs/SIGNATURE_SPEC.md`): a
+//! Classic signatures, as `cosign sign --key` stores them up to version 2 (cosign `specs/SIGNATURE_SPEC.md`): a
 //! manifest under the tag `sha256-<hex>.sig` of the same repository; each layer is a payload
 //! ("simple signing") and carries the signature over its bytes as an annotation.
 
@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::claim::{Claim, Signature, TIMESTAMP, decode, noted_time, repository_of};
 use super::key::{KeyError, PrivateKey};
 use crate::artifact::{NewArtifact, NewLayer, push_artifact};
 use crate::digest::Digest;
@@ -17,7 +18,6 @@ use crate::source::{Sink, Source, SourceError, document, optional, read_blob};
 /// Media type of a payload.
 pub const SIGNATURE_TYPE: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-const TIMESTAMP: &str = "timestamp";
 const PAYLOAD_TYPE: &str = "cosign container image signature";
 /// Signatures looked at; more make verification slow without making it truer.
 const MAX_SIGNATURES: usize = 32;
@@ -28,8 +28,7 @@ const MAX_PAYLOAD: u64 = 64 << 10;
 pub struct Payload {
     /// What the signer vouches for.
     pub critical: Critical,
-    /// What else the signer noted: `timestamp`, when it was signed, in seconds since 1970
-    /// (containers-signature(5), "optional"), as a number or, from `cosign sign -a`, as text.
+    /// What else the signer noted, among it the time.
     #[serde(default)]
     pub optional: Option<serde_json::Map<String, serde_json::Value>>,
 }
@@ -89,21 +88,8 @@ impl Payload {
         self
     }
 
-    /// When it was signed, if the signer noted it. The error is the reason in words.
-    pub(super) fn time(&self) -> Result<Option<Timestamp>, String> {
-        let Some(noted) = self.optional.as_ref().and_then(|noted| noted.get(TIMESTAMP)) else {
-            return Ok(None);
-        };
-        let seconds = noted
-            .as_i64()
-            .or_else(|| noted.as_str().and_then(|text| text.parse().ok()));
-        let time = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
-        time.map(Some)
-            .ok_or_else(|| format!("its timestamp {noted} is no number of seconds"))
-    }
-
     /// Parses payload bytes. The error is the reason in words.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+    fn parse(bytes: &[u8]) -> Result<Self, String> {
         let payload: Payload =
             serde_json::from_slice(bytes).map_err(|error| format!("unreadable payload ({error})"))?;
         if payload.critical.kind != PAYLOAD_TYPE {
@@ -112,23 +98,22 @@ impl Payload {
         Ok(payload)
     }
 
-    /// The repository it names, without tag or digest.
-    pub(super) fn repository(&self) -> &str {
-        let name = self.critical.identity.docker_reference.as_str();
-        let name = name.split_once('@').map_or(name, |(name, _)| name);
-        match name.rsplit_once(':') {
-            Some((repository, tag)) if !tag.contains('/') => repository,
-            _ => name,
-        }
+    fn claim(&self) -> Result<Claim, String> {
+        Ok(Claim {
+            digest: self.critical.image.docker_manifest_digest,
+            repository: Some(repository_of(&self.critical.identity.docker_reference).to_owned()),
+            time: noted_time(self.optional.as_ref())?,
+        })
     }
 }
 
-/// A payload and what claims to be a signature over it. Nothing is checked yet.
-#[derive(Debug, Clone)]
-pub(super) struct Signature {
-    pub payload: Bytes,
-    /// Decoded; none if it was no base64.
-    pub signature: Option<Vec<u8>>,
+/// A payload and what claims to be a signature over it, in base64.
+pub(super) fn signature(payload: Bytes, signature: &str) -> Signature {
+    Signature {
+        signature: decode(signature),
+        claim: Payload::parse(&payload).and_then(|payload| payload.claim()),
+        message: payload,
+    }
 }
 
 /// The tag the signatures of `digest` are stored under.
@@ -160,22 +145,9 @@ pub(super) async fn signatures(source: &dyn Source, digest: &Digest) -> Result<V
             continue;
         };
         let payload = read_blob(source, layer).await?;
-        signatures.push(Signature {
-            payload,
-            signature: decode(text),
-        });
+        signatures.push(signature(payload, text));
     }
     Ok(signatures)
-}
-
-/// Base64 without surprises: `decode_block` pads with zero bytes, which are cut off here.
-fn decode(text: &str) -> Option<Vec<u8>> {
-    let text = text.trim();
-    let mut bytes = openssl::base64::decode_block(text).ok()?;
-    let padding = text.bytes().rev().take_while(|byte| *byte == b'=').count().min(2);
-    let full = text.len() / 4 * 3;
-    bytes.truncate(full.saturating_sub(padding));
-    Some(bytes)
 }
 
 /// Why something could not be signed.
@@ -260,44 +232,5 @@ mod tests {
         assert!(Payload::parse(text.as_bytes()).is_ok());
         let other = text.replace(PAYLOAD_TYPE, "atomic container signature");
         assert!(Payload::parse(other.as_bytes()).is_err());
-    }
-
-    #[test]
-    fn the_time_of_signing_is_a_number_or_its_text() {
-        let time: Timestamp = "2026-11-21T12:00:00Z".parse().expect("a time");
-        let payload = Payload::new("q.example/a", Digest::of(b"x")).signed_at(time);
-        assert_eq!(payload.time(), Ok(Some(time)));
-        let noted = |value: serde_json::Value| Payload {
-            optional: Some([(TIMESTAMP.to_owned(), value)].into_iter().collect()),
-            ..payload.clone()
-        };
-        assert_eq!(noted(json!(time.as_second().to_string())).time(), Ok(Some(time)));
-        for bad in [json!("yesterday"), json!(1.5), json!(null), json!(i64::MAX)] {
-            assert!(noted(bad.clone()).time().is_err(), "{bad}");
-        }
-        assert_eq!(Payload::new("q.example/a", Digest::of(b"x")).time(), Ok(None));
-    }
-
-    #[test]
-    fn the_repository_is_named_without_tag_and_digest() {
-        for (reference, expected) in [
-            ("q.example/a", "q.example/a"),
-            ("q.example/a:1", "q.example/a"),
-            ("q.example:5000/a", "q.example:5000/a"),
-            ("q.example:5000/a:1@sha256:ab", "q.example:5000/a"),
-        ] {
-            let payload = Payload::new(reference, Digest::of(b""));
-            assert_eq!(payload.repository(), expected);
-        }
-    }
-
-    #[test]
-    fn base64_of_every_length_comes_back() {
-        for length in 0..20 {
-            let bytes = vec![0u8; length];
-            let text = openssl::base64::encode_block(&bytes);
-            assert_eq!(decode(&text), Some(bytes), "{length}");
-        }
-        assert_eq!(decode("***"), None);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::cosign::{Payload, Signature};
+use super::claim::{Claim, Signature};
 use super::key::PublicKey;
 use super::policy::{Requirement, Rule, Trust};
 use super::{Authority, VerifyError};
@@ -102,53 +102,60 @@ fn one(
     signature: &Signature,
     now: Timestamp,
 ) -> Result<Good, String> {
+    let claim = signature.claim.as_ref().map_err(String::clone)?;
     let bytes = signature.signature.as_deref().ok_or("not base64")?;
-    let payload = Payload::parse(&signature.payload)?;
-    let named = payload.repository().to_owned();
-    let rule = match repository {
-        Some(repository) => {
-            let rule = trust.rule_for(repository).ok_or("no rule")?;
-            let expected = rule.expected(repository).ok_or("no rule")?;
-            if named != expected {
-                return Err(format!("it is for {named}, not for {expected}"));
-            }
-            rule
-        }
-        None => trust
-            .rules()
-            .iter()
-            .filter(|rule| rule.speaks_of(&named))
-            .max_by_key(|rule| rule.name.len())
-            .ok_or_else(|| format!("it is for {named}, which no rule covers"))?,
-    };
+    let (rule, named) = rule_of(trust, repository, claim)?;
     let Requirement::Signatures { keys, needed } = &rule.require else {
         return Err(format!(
             "the rule for {named} has no keys, and a file proves no origin"
         ));
     };
-    if payload.critical.image.docker_manifest_digest != *digest {
-        return Err(format!(
-            "it is over {}",
-            payload.critical.image.docker_manifest_digest
-        ));
+    if claim.digest != *digest {
+        return Err(format!("it is over {}", claim.digest));
     }
     let made_by = |name: &&String| {
         let key = trust.key(name);
-        key.is_some_and(|key: &PublicKey| key.verifies(&signature.payload, bytes))
+        key.is_some_and(|key: &PublicKey| key.verifies(&signature.message, bytes))
     };
     let name = keys
         .iter()
         .find(made_by)
         .ok_or_else(|| format!("made by none of {}", keys.join(", ")))?;
-    let time = payload.time()?;
-    check_key(trust, name, time)?;
-    check_age(rule, time, now)?;
+    check_key(trust, name, claim.time)?;
+    check_age(rule, claim.time, now)?;
     Ok(Good {
         repository: named,
         key: name.clone(),
-        time,
+        time: claim.time,
         needed: needed.get(),
     })
+}
+
+/// The rule that a claim has to satisfy, and the repository it then counts for.
+fn rule_of<'a>(
+    trust: &'a Trust,
+    repository: Option<&str>,
+    claim: &Claim,
+) -> Result<(&'a Rule, String), String> {
+    let Some(repository) = repository else {
+        let Some(named) = &claim.repository else {
+            return Err("it names no repository, and neither does a file".to_owned());
+        };
+        let speaking = trust.rules().iter().filter(|rule| rule.speaks_of(named));
+        let rule = speaking.max_by_key(|rule| rule.name.len());
+        let rule = rule.ok_or_else(|| format!("it is for {named}, which no rule covers"))?;
+        return Ok((rule, named.clone()));
+    };
+    let rule = trust.rule_for(repository).ok_or("no rule")?;
+    let expected = rule.expected(repository).ok_or("no rule")?;
+    match &claim.repository {
+        Some(named) if *named != expected => Err(format!("it is for {named}, not for {expected}")),
+        None if !rule.unnamed => Err(format!(
+            "it names no repository, and the rule {} does not say `unnamed = true`",
+            rule.name
+        )),
+        _ => Ok((rule, expected)),
+    }
 }
 
 /// Whether the key still counts, or counted when it signed.

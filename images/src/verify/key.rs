@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use ed25519_dalek::{Digest as _, Sha512, VerifyingKey};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -43,6 +44,9 @@ pub struct PublicKey {
     key: PKey<Public>,
     kind: KeyKind,
     fingerprint: Digest,
+    /// The same key for signatures over the hash of a message (Ed25519ph, RFC 8032, section 5.1), which is what cosign
+    /// makes with an ed25519 key since version 3 and what OpenSSL 3.0 cannot check.
+    hashed: Option<VerifyingKey>,
 }
 
 impl fmt::Debug for PublicKey {
@@ -63,10 +67,15 @@ impl PublicKey {
     fn new(key: PKey<Public>) -> Result<Self, KeyError> {
         let kind = kind_of(&key)?;
         let fingerprint = Digest::of(&key.public_key_to_der()?);
+        let hashed = match kind {
+            KeyKind::EcdsaP256 => None,
+            KeyKind::Ed25519 => VerifyingKey::try_from(key.raw_public_key()?.as_slice()).ok(),
+        };
         Ok(PublicKey {
             key,
             kind,
             fingerprint,
+            hashed,
         })
     }
 
@@ -75,15 +84,23 @@ impl PublicKey {
         self.fingerprint
     }
 
-    /// Whether `signature` is this key's over `message`. A malformed signature is simply not.
+    /// Whether `signature` is this key's over `message` or, by an ed25519 key, over its hash: which of the two it is
+    /// over is part of what is signed. A malformed signature is simply not.
     pub fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
         let verifier = match self.kind {
             KeyKind::EcdsaP256 => Verifier::new(MessageDigest::sha256(), &self.key),
             KeyKind::Ed25519 => Verifier::new_without_digest(&self.key),
         };
-        verifier
-            .and_then(|mut v| v.verify_oneshot(signature, message))
-            .unwrap_or(false)
+        let direct = verifier.and_then(|mut v| v.verify_oneshot(signature, message));
+        direct.unwrap_or(false) || self.verifies_hashed(message, signature)
+    }
+
+    fn verifies_hashed(&self, message: &[u8], signature: &[u8]) -> bool {
+        let Some(key) = &self.hashed else { return false };
+        ed25519_dalek::Signature::from_slice(signature).is_ok_and(|signature| {
+            let hash = Sha512::new_with_prefix(message);
+            key.verify_prehashed_strict(hash, None, &signature).is_ok()
+        })
     }
 
     /// The PEM form.

@@ -4,14 +4,19 @@
 //! policy.rs   which keys for which repository; nothing is trusted by default
 //! judge.rs    the weighing of signatures against it (pure)
 //! key.rs      ed25519 and ECDSA P-256 keys
-//! cosign.rs   where signatures are stored and what they say
+//! claim.rs    what somebody claims to have signed
+//! cosign.rs   how classic signatures are stored, and what they say
+//! bundle.rs   the same of Sigstore bundles
 //! ```
 
+mod bundle;
+mod claim;
 mod cosign;
 mod judge;
 mod key;
 mod policy;
 
+pub use bundle::{BUNDLE_TYPE, bundles};
 pub use cosign::{Payload, SIGNATURE_TYPE, SignError, sign, signature_tag};
 pub use key::{KeyError, KeyKind, PrivateKey, PublicKey};
 pub use policy::{PolicyError, Requirement, Rule, Trust};
@@ -181,21 +186,26 @@ async fn vouched_for(trust: &Trust, source: &dyn Source, digest: &Digest) -> Res
     if rule.is_none() && source.repository().is_some() {
         return Err(VerifyError::NotCovered { place });
     }
-    let signatures = cosign::signatures(source, digest)
-        .await
-        .map_err(|source| VerifyError::Source {
-            digest: *digest,
-            source: Box::new(source),
-        })?;
+    let unread = |source| VerifyError::Source {
+        digest: *digest,
+        source: Box::new(source),
+    };
+    let fixed = source.repository();
+    let now = jiff::Timestamp::now();
+    let judge = |signatures: &[_]| judge::judge(trust, &place, fixed.as_deref(), digest, signatures, now);
+    let mut signatures = cosign::signatures(source, digest).await.map_err(unread)?;
+    // Who is vouched for by these needs no list of referrers.
+    if let Ok(authority) = judge(&signatures) {
+        return Ok(authority);
+    }
+    signatures.extend(bundle::signatures(source, digest).await.map_err(unread)?);
     if signatures.is_empty() {
         return Err(VerifyError::Unsigned {
             place,
             digest: *digest,
         });
     }
-    let fixed = source.repository();
-    let now = jiff::Timestamp::now();
-    judge::judge(trust, &place, fixed.as_deref(), digest, &signatures, now)
+    judge(&signatures)
 }
 
 fn file_of(source: &dyn Source) -> String {

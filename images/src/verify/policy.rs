@@ -13,6 +13,7 @@
 //! signatures = 1                      # so many of them have to have signed
 //! identity = "build.example/compute"  # the name the signer used, if another
 //! max_age_days = 90                   # signatures that are older, or don't say, do not count
+//! unnamed = true                      # signatures that name no repository count here, too
 //!
 //! [[repository]]
 //! name = "127.0.0.1:5000"
@@ -49,6 +50,8 @@ pub struct Rule {
     pub require: Requirement,
     /// How old a signature may be, in days; none for no limit.
     pub max_age_days: Option<NonZeroU32>,
+    /// Whether signatures count that name no repository, and so might have been made for another one.
+    pub unnamed: bool,
 }
 
 /// What has to hold for content to be accepted.
@@ -123,6 +126,8 @@ struct RawRule {
     signatures: Option<NonZeroUsize>,
     identity: Option<String>,
     max_age_days: Option<NonZeroU32>,
+    #[serde(default)]
+    unnamed: bool,
     insecure: Option<Insecure>,
 }
 
@@ -247,6 +252,9 @@ fn rule(raw: RawRule) -> Result<Rule, String> {
         (None, Some(Insecure::AcceptUnsigned), None) if raw.max_age_days.is_some() => {
             return Err("is insecure and wants signatures of some age".to_owned());
         }
+        (None, Some(_), None) if raw.unnamed => {
+            return Err("is insecure and wants signatures of some kind".to_owned());
+        }
         (None, Some(Insecure::AcceptUnsigned), None) => Requirement::Nothing,
         (None, None, _) => {
             return Err("names no keys (nor says insecure = \"accept-unsigned\")".to_owned());
@@ -267,6 +275,7 @@ fn rule(raw: RawRule) -> Result<Rule, String> {
         identity: raw.identity,
         require,
         max_age_days: raw.max_age_days,
+        unnamed: raw.unnamed,
     })
 }
 

@@ -1,7 +1,9 @@
 //! Tables for the trust policy.
 
 use super::*;
-use crate::verify::cosign::{Payload, Signature};
+use crate::verify::bundle;
+use crate::verify::claim::Signature;
+use crate::verify::cosign::{self, Payload};
 use crate::verify::judge::judge as judge_at;
 use crate::verify::{Authority, KeyKind, PrivateKey, VerifyError};
 
@@ -56,21 +58,17 @@ fn judge(
 fn signed_on(key: &PrivateKey, repository: &str, digest: Digest, day: &str) -> Signature {
     let at = time(&format!("{day}T00:00:00Z"));
     let payload = Payload::new(repository, digest).signed_at(at);
-    let payload = serde_json::to_vec(&payload).expect("json");
+    signature_over(key, &payload)
+}
+
+fn signature_over(key: &PrivateKey, payload: &Payload) -> Signature {
+    let payload = serde_json::to_vec(payload).expect("json");
     let signature = key.sign(&payload).expect("signed");
-    Signature {
-        payload: payload.into(),
-        signature: Some(signature),
-    }
+    cosign::signature(payload.into(), &openssl::base64::encode_block(&signature))
 }
 
 fn signed(key: &PrivateKey, repository: &str, digest: Digest) -> Signature {
-    let payload = serde_json::to_vec(&Payload::new(repository, digest)).expect("json");
-    let signature = key.sign(&payload).expect("signed");
-    Signature {
-        payload: payload.into(),
-        signature: Some(signature),
-    }
+    signature_over(key, &Payload::new(repository, digest))
 }
 
 const TWO_KEYS: &str = r#"
@@ -161,6 +159,10 @@ fn no_policy_trusts_nothing_and_a_bad_one_is_refused() {
             "[[repository]]\nname = \"a\"\ninsecure = \"accept-unsigned\"\nmax_age_days = 1",
             "of some age",
         ),
+        (
+            "[[repository]]\nname = \"a\"\ninsecure = \"accept-unsigned\"\nunnamed = true",
+            "of some kind",
+        ),
         ("[retired]\n\"none.pub\" = \"2026-01-01T00:00:00Z\"", "none.pub"),
         ("[retired]\n\"one.pub\" = \"soon\"", "not a trust policy"),
         (
@@ -187,7 +189,7 @@ fn a_signature_counts_for_its_repository_digest_and_key_only() {
         accept(&[signed(key, &format!("{place}:1"), digest)]).expect("a tag does not matter");
     }
     let mut broken = signed(&fixture.one, place, digest);
-    broken.payload = [&broken.payload[..], b" "].concat().into();
+    broken.message = [&broken.message[..], b" "].concat().into();
     let mut not_base64 = signed(&fixture.one, place, digest);
     not_base64.signature = None;
     let table = [

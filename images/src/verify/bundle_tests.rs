@@ -1,0 +1,215 @@
+//! Bundles as cosign writes them, and others.
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::*;
+use crate::verify::judge::judge;
+use crate::verify::{Authority, KeyKind, PrivateKey, Trust};
+
+/// What `cosign sign` states, with the repository noted if there is one.
+pub fn statement(digest: &Digest, repository: Option<&str>) -> Value {
+    let notes: Map<String, Value> = repository
+        .iter()
+        .map(|name| (REPOSITORY.to_owned(), (*name).into()))
+        .collect();
+    json!({
+        "_type": STATEMENT,
+        "subject": [{"digest": {"sha256": digest.hex()}, "annotations": notes}],
+        "predicateType": PREDICATE,
+        "predicate": {},
+    })
+}
+
+/// The statement signed, and in a bundle.
+pub fn bundle(key: &PrivateKey, statement: &Value) -> Vec<u8> {
+    let payload = statement.to_string();
+    let signature = key.sign(&encoded(payload.as_bytes())).expect("signed");
+    enveloped(payload.as_bytes(), &signature).to_string().into_bytes()
+}
+
+fn enveloped(payload: &[u8], signature: &[u8]) -> Value {
+    let text = |bytes: &[u8]| openssl::base64::encode_block(bytes);
+    json!({
+        "mediaType": BUNDLE_TYPE,
+        "verificationMaterial": {"publicKey": {"hint": "no matter"}},
+        "dsseEnvelope": {
+            "payload": text(payload),
+            "payloadType": STATEMENT_TYPE,
+            "signatures": [{"sig": text(signature)}],
+        },
+    })
+}
+
+const PLACE: &str = "q.example/compute/release";
+
+struct World {
+    directory: tempfile::TempDir,
+    key: PrivateKey,
+    digest: Digest,
+}
+
+fn world() -> World {
+    let directory = tempfile::tempdir().expect("a directory");
+    let key = PrivateKey::generate(KeyKind::EcdsaP256).expect("a key");
+    let pem = key.public().and_then(|key| key.to_pem()).expect("pem");
+    std::fs::write(directory.path().join("key.pub"), pem).expect("written");
+    World {
+        directory,
+        key,
+        digest: Digest::of(b"release"),
+    }
+}
+
+impl World {
+    /// Judges one bundle of the place, or of a file, by a rule with these further lines.
+    fn accept(&self, more: &str, place: Option<&str>, bundle: &[u8]) -> Result<Authority, String> {
+        let policy = format!("[[repository]]\nname = \"q.example\"\nkeys = [\"key.pub\"]\n{more}");
+        let trust = Trust::parse(&policy, self.directory.path()).expect("a policy");
+        let now: Timestamp = "2026-06-01T00:00:00Z".parse().expect("a time");
+        let file = place.unwrap_or("file:/mnt/b.tar");
+        judge(&trust, file, place, &self.digest, &[signature(bundle)], now).map_err(|error| error.to_string())
+    }
+}
+
+#[test]
+fn a_bundle_that_names_its_repository_counts_as_a_classic_signature_does() {
+    let world = world();
+    let named = |name: &str| bundle(&world.key, &statement(&world.digest, Some(name)));
+    for place in [Some(PLACE), None] {
+        world
+            .accept("", place, &named(&format!("{PLACE}:1")))
+            .expect("accepted");
+    }
+    let error = world.accept("unnamed = true", Some(PLACE), &named("q.example/staging"));
+    let error = error.expect_err("for another");
+    assert!(error.contains("it is for q.example/staging"), "{error}");
+}
+
+#[test]
+fn a_bundle_that_names_none_counts_where_the_rule_says_so() {
+    let world = world();
+    let unnamed = bundle(&world.key, &statement(&world.digest, None));
+    let authority = world
+        .accept("unnamed = true", Some(PLACE), &unnamed)
+        .expect("accepted");
+    let expected = Authority::Signed {
+        repository: PLACE.to_owned(),
+        keys: vec!["key.pub".to_owned()],
+        time: None,
+    };
+    assert_eq!(authority, expected);
+    for (more, place, expected) in [
+        ("", Some(PLACE), "rule q.example does not say `unnamed = true`"),
+        ("unnamed = true", None, "neither does a file"),
+        (
+            "unnamed = true\nmax_age_days = 9",
+            Some(PLACE),
+            "does not say when it was made",
+        ),
+    ] {
+        let error = world.accept(more, place, &unnamed).expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn the_time_is_among_the_notes() {
+    let world = world();
+    let mut stated = statement(&world.digest, Some(PLACE));
+    stated["subject"][0]["annotations"]["timestamp"] = "1780000000".into();
+    let Ok(Authority::Signed { time, .. }) = world.accept("", Some(PLACE), &bundle(&world.key, &stated))
+    else {
+        panic!("it is signed");
+    };
+    assert_eq!(time.map(Timestamp::as_second), Some(1_780_000_000));
+}
+
+#[test]
+fn what_is_no_signature_of_cosign_says_why() {
+    let world = world();
+    let stated = || statement(&world.digest, Some(PLACE));
+    let with = |change: &dyn Fn(&mut Value)| {
+        let mut stated = stated();
+        change(&mut stated);
+        bundle(&world.key, &stated)
+    };
+    let around = |change: &dyn Fn(&mut Value)| {
+        let mut bundle: Value = serde_json::from_slice(&bundle(&world.key, &stated())).expect("JSON");
+        change(&mut bundle);
+        bundle.to_string().into_bytes()
+    };
+    let stranger = PrivateKey::generate(KeyKind::Ed25519).expect("a key");
+    let payload = stated().to_string();
+    let plain = world.key.sign(payload.as_bytes()).expect("signed");
+    let table: Vec<(Vec<u8>, &str)> = vec![
+        (b"{".to_vec(), "unreadable bundle"),
+        (around(&|b| b["mediaType"] = "x".into()), "bundle of type `x`"),
+        (
+            around(&|b| b["dsseEnvelope"] = Value::Null),
+            "without a statement",
+        ),
+        (
+            around(&|b| b["dsseEnvelope"]["payloadType"] = "x".into()),
+            "payload of type `x`",
+        ),
+        (
+            around(&|b| b["dsseEnvelope"]["payload"] = "*".into()),
+            "not base64",
+        ),
+        (
+            around(&|b| b["dsseEnvelope"]["signatures"] = json!([])),
+            "with 0 signatures",
+        ),
+        (
+            around(&|b| b["dsseEnvelope"]["signatures"] = json!([{"sig": ""}, {"sig": ""}])),
+            "with 2 signatures",
+        ),
+        (
+            around(&|b| b["dsseEnvelope"]["signatures"][0]["sig"] = "*".into()),
+            "not base64",
+        ),
+        (
+            around(&|b| b["dsseEnvelope"]["payload"] = "e30=".into()),
+            "unreadable statement",
+        ),
+        (with(&|s| s["_type"] = "x".into()), "of type `x`"),
+        (
+            with(&|s| s["predicateType"] = "https://slsa.dev/provenance/v1".into()),
+            "that says `https://slsa.dev/provenance/v1`",
+        ),
+        (with(&|s| s["subject"] = json!([])), "about 0 things"),
+        (
+            with(&|s| s["subject"] = json!([s["subject"][0], s["subject"][0]])),
+            "about 2 things",
+        ),
+        (
+            with(&|s| s["subject"][0]["digest"] = json!({"sha512": ""})),
+            "about no sha256",
+        ),
+        (
+            with(&|s| s["subject"][0]["annotations"][REPOSITORY] = 1.into()),
+            "is no name",
+        ),
+        (
+            with(&|s| s["subject"][0]["annotations"]["timestamp"] = "soon".into()),
+            "no number of seconds",
+        ),
+        (
+            bundle(&world.key, &statement(&Digest::of(b"older"), Some(PLACE))),
+            "it is over",
+        ),
+        (bundle(&stranger, &stated()), "made by none of key.pub"),
+        // The payload alone is not what DSSE signs.
+        (
+            enveloped(payload.as_bytes(), &plain).to_string().into_bytes(),
+            "made by none of key.pub",
+        ),
+    ];
+    for (bundle, expected) in table {
+        let error = world
+            .accept("unnamed = true", Some(PLACE), &bundle)
+            .expect_err(expected);
+        assert!(error.contains(expected), "{expected}: {error}");
+    }
+}
