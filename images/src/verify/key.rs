@@ -220,6 +220,25 @@ mod tests {
         }
     }
 
+    /// RFC 8032, section 7.3.
+    #[test]
+    fn an_ed25519_signature_over_the_hash_counts_too() {
+        let hex = |text| hex::decode(text).expect("hex");
+        let public = hex("ec172b93ad5e563bf4932c70e1245034c35467ef2efd4d64ebf819683467e2bf");
+        let signature = hex("98a70222f0b8121aa9d30f813d683f809e462b469c7ff87639499bb94e6dae41\
+             31f85042463c2a355a2003d062adf5aaa10b8c61e636062aaad11c2a26083406");
+        let key = PKey::public_key_from_raw_bytes(&public, Id::ED25519).expect("a key");
+        let key = PublicKey::new(key).expect("a key");
+        assert!(key.verifies(b"abc", &signature));
+        assert!(!key.verifies(b"abd", &signature));
+        for at in 0..signature.len() {
+            let mut bad = signature.clone();
+            bad[at] ^= 0x40;
+            assert!(!key.verifies(b"abc", &bad), "byte {at}");
+        }
+        assert!(!key.verifies(b"abc", &signature[..63]));
+    }
+
     #[test]
     fn other_keys_are_refused() {
         let rsa = openssl::rsa::Rsa::generate(2048).expect("rsa");
