@@ -124,6 +124,18 @@ keys = ["a.pub"]
     fields("signatures", "other", simple, "r.example/b", "A" + good + "@" + good.replace("{D}", "sha256:00"))
     fields("signatures", "elsewhere", simple, "r.example/b", "a" + good.replace("{D}", SUM), "a" + late)
     fields("signatures", "unchecked", policy, "127.0.0.1:5000/x", "+AAAA@" + good)
+    statement = (
+        '{"_type":"https://in-toto.io/Statement/v1","subject":[{"digest":{"sha256":"{H}"},"annotations":{%s}}],'
+        '"predicateType":"https://sigstore.dev/cosign/sign/v1","predicate":{}}'
+    )
+    unnamed, named = statement % "", statement % '"docker-reference":"r.example/b","timestamp":"1764000000"'
+    lax = simple + "unnamed = true\n"
+    fields("signatures", "bundle", simple, "r.example/b", "=a" + named)
+    fields("signatures", "bundle-file", simple, "", "=c" + named)
+    fields("signatures", "bundle-unnamed", lax, "r.example/b", "=c" + unnamed)
+    fields("signatures", "bundle-refused", simple, "r.example/b", "=a" + unnamed, "=z" + named)
+    fields("signatures", "bundle-attests", lax, "r.example/b", "=a" + named.replace("cosign/sign", "x"), "=+AA@" + named)
+    fields("signatures", "bundle-other", lax, "r.example/b", "=A" + unnamed + "@" + unnamed.replace("{H}", "00"))
     fields("signatures", "star", policy, "elsewhere.example/x", "a" + payload % ("elsewhere.example/x", "{}"))
 
 

@@ -13,14 +13,18 @@ use node_images::digest::Digest;
 use node_images::manifest::{Descriptor, MANIFEST, Manifest};
 use node_images::reference::Selector;
 use node_images::source::{ByteStream, Memory, Source, SourceError};
-use node_images::verify::{Authority, KeyKind, PrivateKey, SIGNATURE_TYPE, Trust, Verified, verify_digest};
-use serde_json::Value;
+use node_images::verify::{
+    Authority, BUNDLE_TYPE, KeyKind, PrivateKey, SIGNATURE_TYPE, Trust, Verified, verify_digest,
+};
+use serde_json::{Value, json};
 
 use super::fields::{fields, tagged};
 
 const SIGNATURE: &str = "dev.cosignproject.cosign/signature";
-/// Stands for the digest that is signed, and another that is not.
+/// Stands for the digest that is signed, and for its bare number.
 const DIGEST: &str = "{D}";
+const HEX: &str = "{H}";
+const STATEMENT_TYPE: &str = "application/vnd.in-toto+json";
 
 pub fn run(data: &[u8]) {
     let Some(fields) = fields(data) else { return };
@@ -88,8 +92,33 @@ fn world() -> &'static World {
     })
 }
 
+/// How a signature is stored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Classic,
+    Bundle,
+}
+
+impl Form {
+    /// The bytes that are signed for a payload.
+    fn message(self, payload: &[u8]) -> Vec<u8> {
+        match self {
+            Form::Classic => payload.to_vec(),
+            Form::Bundle => {
+                let head = format!(
+                    "DSSEv1 {} {STATEMENT_TYPE} {} ",
+                    STATEMENT_TYPE.len(),
+                    payload.len()
+                );
+                [head.into_bytes(), payload.to_vec()].concat()
+            }
+        }
+    }
+}
+
 /// A signature as it is stored, and what is known about it.
 struct Made {
+    form: Form,
     payload: Vec<u8>,
     text: String,
     /// Who has signed these very bytes.
@@ -98,13 +127,22 @@ struct Made {
 
 impl Made {
     /// A letter for the key and the payload. A capital letter: the payload is followed by `@` and what is signed in its
-    /// place. `+`: a text that stands where a signature should, then `@` and the payload.
+    /// place. `+`: a text that stands where a signature should, then `@` and the payload. With `=` before that, it is
+    /// in a bundle.
     fn new(field: &str, world: &World, digest: &Digest) -> Option<Self> {
+        let (form, field) = match field.strip_prefix('=') {
+            Some(field) => (Form::Bundle, field),
+            None => (Form::Classic, field),
+        };
         let (tag, text) = tagged(field)?;
-        let with_digest = |text: &str| text.replace(DIGEST, &digest.to_string()).into_bytes();
+        let with_digest = |text: &str| {
+            let text = text.replace(DIGEST, &digest.to_string());
+            text.replace(HEX, &digest.hex()).into_bytes()
+        };
         if tag == '+' {
             let (signature, payload) = text.rsplit_once('@')?;
             return Some(Made {
+                form,
                 payload: with_digest(payload),
                 text: signature.to_owned(),
                 by: None,
@@ -117,25 +155,63 @@ impl Made {
             false => (with_digest(text), with_digest(text)),
         };
         let letter = tag.to_ascii_lowercase();
-        let signature = world.keys.get(&letter)?.sign(&signed).expect("signed");
+        let signature = world
+            .keys
+            .get(&letter)?
+            .sign(&form.message(&signed))
+            .expect("signed");
         Some(Made {
+            form,
             by: (payload == signed).then_some(letter),
             payload,
             text: base64(&signature),
         })
     }
 
-    /// What the payload says, read without the code that is tested: digest and repository.
-    fn says(&self) -> Option<(String, String)> {
+    /// What the payload says, read without the code that is tested: digest and, if it names one, repository.
+    fn says(&self) -> Option<(String, Option<String>)> {
         let payload: Value = serde_json::from_slice(&self.payload).ok()?;
-        let critical = &payload["critical"];
-        if critical["type"] != "cosign container image signature" {
-            return None;
+        match self.form {
+            Form::Classic => classic(&payload),
+            Form::Bundle => stated(&payload),
         }
-        let digest = critical["image"]["docker-manifest-digest"].as_str()?;
-        let name = critical["identity"]["docker-reference"].as_str()?;
-        Some((digest.to_owned(), name.to_owned()))
     }
+
+    fn bundle(&self) -> Vec<u8> {
+        let envelope = json!({
+            "payload": base64(&self.payload),
+            "payloadType": STATEMENT_TYPE,
+            "signatures": [{"sig": self.text}],
+        });
+        json!({"mediaType": BUNDLE_TYPE, "dsseEnvelope": envelope})
+            .to_string()
+            .into_bytes()
+    }
+}
+
+fn classic(payload: &Value) -> Option<(String, Option<String>)> {
+    let critical = &payload["critical"];
+    if critical["type"] != "cosign container image signature" {
+        return None;
+    }
+    let digest = critical["image"]["docker-manifest-digest"].as_str()?;
+    let name = critical["identity"]["docker-reference"].as_str()?;
+    Some((digest.to_owned(), Some(name.to_owned())))
+}
+
+fn stated(statement: &Value) -> Option<(String, Option<String>)> {
+    let signs = statement["_type"] == "https://in-toto.io/Statement/v1"
+        && statement["predicateType"] == "https://sigstore.dev/cosign/sign/v1";
+    let [subject] = statement["subject"].as_array()?.as_slice() else {
+        return None;
+    };
+    let digest = subject["digest"]["sha256"].as_str()?;
+    let name = match &subject["annotations"]["docker-reference"] {
+        Value::Null => None,
+        Value::String(name) => Some(name.clone()),
+        _ => return None,
+    };
+    signs.then(|| (format!("sha256:{digest}"), name))
 }
 
 fn base64(bytes: &[u8]) -> String {
@@ -206,14 +282,34 @@ fn check(
                 rules.iter().any(allows),
                 "no rule accepts {repository} by {keys:?}"
             );
+            let unnamed = !place.is_empty() && takes_unnamed(rules, place);
             for key in keys {
-                check_signer(policy, repository, digest, made, world, key);
+                check_signer(policy, repository, digest, made, world, key, unnamed);
             }
         }
     }
 }
 
-/// Whoever is said to have signed has signed a payload that says so, and still counts.
+/// Whether the rule for a place, that with the longest name, takes signatures that name no repository.
+fn takes_unnamed(rules: &[toml::Value], place: &str) -> bool {
+    let covers = |rule: &&toml::Value| {
+        let name = rule["name"].as_str().expect("a rule has a name");
+        let rest = place.strip_prefix(name);
+        (name == "*" && !place.starts_with("file:"))
+            || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    let length = |rule: &&toml::Value| match rule["name"].as_str() {
+        Some("*") | None => 0,
+        Some(name) => name.len(),
+    };
+    let rule = rules.iter().filter(covers).max_by_key(length);
+    rule.and_then(|rule| rule.get("unnamed"))
+        .and_then(toml::Value::as_bool)
+        == Some(true)
+}
+
+/// Whoever is said to have signed has signed a payload that says so, or names nothing where that counts, and still
+/// counts.
 fn check_signer(
     policy: &toml::Table,
     repository: &str,
@@ -221,6 +317,7 @@ fn check_signer(
     made: &[Made],
     world: &World,
     key: &str,
+    unnamed: bool,
 ) {
     let letter = key.chars().next();
     let signed = made
@@ -228,9 +325,12 @@ fn check_signer(
         .filter(|made| made.by.is_some() && made.by == letter)
         .filter_map(Made::says);
     let said = signed.filter(|(signed, name)| {
-        let rest = name.strip_prefix(repository);
-        *signed == digest.to_string()
-            && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@']))
+        let named = name.as_ref().map(|name| name.strip_prefix(repository));
+        let counts = match named {
+            None => unnamed,
+            Some(rest) => rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '@'])),
+        };
+        *signed == digest.to_string() && counts
     });
     assert!(said.count() > 0, "{key} has signed nothing of the kind");
     let revoked = policy.get("revoked").and_then(toml::Value::as_array);
@@ -247,35 +347,51 @@ fn check_signer(
 struct Place {
     memory: Memory,
     manifest: Digest,
+    /// The manifests that hold bundles.
+    referrers: Vec<Descriptor>,
     repository: Option<String>,
 }
 
 impl Place {
     fn new(made: &[Made], repository: &str) -> Self {
         let mut memory = Memory::default();
-        let layers = made.iter().map(|made| {
+        let of = |form| made.iter().filter(move |made| made.form == form);
+        let layers = of(Form::Classic).map(|made| {
             let mut layer = memory.add(SIGNATURE_TYPE, made.payload.clone());
             layer.annotations.insert(SIGNATURE.to_owned(), made.text.clone());
             layer
         });
         let layers: Vec<Descriptor> = layers.collect();
-        let manifest = Manifest {
-            schema_version: 2,
-            media_type: Some(MANIFEST.to_owned()),
-            artifact_type: None,
-            config: memory.add("application/vnd.oci.image.config.v1+json", &b"{}"[..]),
-            layers,
-            subject: None,
-            annotations: BTreeMap::new(),
-        };
-        let bytes = serde_json::to_vec(&manifest).expect("a manifest is JSON");
-        let manifest = memory.add(MANIFEST, bytes).digest;
+        let manifest = hold(&mut memory, None, layers).digest;
+        let referrers = of(Form::Bundle).map(|made| {
+            let layer = memory.add(BUNDLE_TYPE, made.bundle());
+            hold(&mut memory, Some(BUNDLE_TYPE), vec![layer])
+        });
+        let referrers = referrers.collect();
         Place {
             memory,
             manifest,
+            referrers,
             repository: (!repository.is_empty()).then(|| repository.to_owned()),
         }
     }
+}
+
+/// A manifest of these layers.
+fn hold(memory: &mut Memory, kind: Option<&str>, layers: Vec<Descriptor>) -> Descriptor {
+    let manifest = Manifest {
+        schema_version: 2,
+        media_type: Some(MANIFEST.to_owned()),
+        artifact_type: kind.map(str::to_owned),
+        config: memory.add("application/vnd.oci.image.config.v1+json", &b"{}"[..]),
+        layers,
+        subject: None,
+        annotations: BTreeMap::new(),
+    };
+    memory.add(
+        MANIFEST,
+        serde_json::to_vec(&manifest).expect("a manifest is JSON"),
+    )
 }
 
 #[async_trait]
@@ -298,8 +414,12 @@ impl Source for Place {
         self.memory.blob(blob, offset).await
     }
 
-    async fn referrers(&self, subject: &Digest, kind: Option<&str>) -> Result<Vec<Descriptor>, SourceError> {
-        self.memory.referrers(subject, kind).await
+    async fn referrers(
+        &self,
+        _subject: &Digest,
+        _kind: Option<&str>,
+    ) -> Result<Vec<Descriptor>, SourceError> {
+        Ok(self.referrers.clone())
     }
 
     fn repository(&self) -> Option<String> {
