@@ -9,9 +9,9 @@ use std::sync::Arc;
 use node_images::digest::Digest;
 use node_images::reference::Reference;
 use node_images::registry::RegistryConfig;
-use node_images::source::{Source, copy_image, write_archive};
+use node_images::source::{Sink, Source, write_archive};
 use node_images::verify::{
-    Authority, BUNDLE_TYPE, Trust, Verified, VerifyError, bundles, signature_tag, verify_digest,
+    Authority, BUNDLE_TYPE, Trust, Verified, VerifyError, copy_signed, signature_tag, verify_digest,
 };
 use serde::Deserialize;
 use support::image::layout;
@@ -169,13 +169,8 @@ async fn bundles_go_along_with_a_copy() {
     let sink = sources.sink(&there).expect("a sink");
     let directory = tempfile::tempdir().expect("a directory");
     let file = layout(&directory.path().join("layout"));
-    for (bundle, _) in bundles(from.as_ref(), &subject).await.expect("listed") {
-        copy_image(&from, &bundle, sink.as_ref(), None)
-            .await
-            .expect("copied");
-        copy_image(&from, &bundle, file.as_ref(), None)
-            .await
-            .expect("copied");
+    for to in [sink.as_ref(), file.as_ref() as &dyn Sink] {
+        copy_signed(&from, &subject, to, "1").await.expect("copied");
     }
     let trusted = trust(directory.path(), &registry.host, &["ec.pub"], "");
     let copy = sources.open(&there).expect("a source");

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use node_images::source::{Layout, copy_image, write_archive};
+use node_images::verify;
 
 use super::image::tag_of;
 use super::places::parse;
@@ -27,7 +28,7 @@ pub async fn bundle(places: &Places, reference: &str, file: &Path) -> Result<Bun
         tempfile::tempdir_in(parent).map_err(|error| AgentError::io("make a directory in", parent, error))?;
     let failed = || trouble::place("can't put the release into the bundle");
     let layout = Layout::create(work.path()).map_err(failed())?;
-    release::copy(&source, &artifact.digest, &layout, &tag_of(&reference))
+    verify::copy_signed(&source, &artifact.digest, &layout, &tag_of(&reference))
         .await
         .map_err(failed())?;
     for (name, image) in &document.images {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use node_images::artifact::{Artifact, NewArtifact, NewLayer, RELEASE_TYPE, fetch_artifact, push_artifact};
 use node_images::digest::Digest;
 use node_images::manifest::Platform;
-use node_images::reference::{Reference, Selector};
-use node_images::source::{Sink, Source, SourceError, copy_image, for_platform, optional, read_blob};
+use node_images::reference::Reference;
+use node_images::source::{Source, for_platform, read_blob};
 use node_images::verify::{self, Authority, PrivateKey, Trust};
 use oci_spec::image::ImageConfiguration;
 
@@ -158,7 +158,7 @@ pub async fn push(places: &Places, from: &str, to: &str) -> Result<Pushed> {
     let failed = || trouble::place("can't push the release");
     let (source, artifact) = open(places, &from).await?;
     let sink = places.sources.sink(&to).map_err(failed())?;
-    let report = copy(&source, &artifact.digest, sink.as_ref(), &tag_of(&to))
+    let report = verify::copy_signed(&source, &artifact.digest, sink.as_ref(), &tag_of(&to))
         .await
         .map_err(failed())?;
     Ok(Pushed {
@@ -169,23 +169,6 @@ pub async fn push(places: &Places, from: &str, to: &str) -> Result<Pushed> {
         present: report.present,
         sbom: None,
     })
-}
-
-/// A release and the signatures that are stored with it.
-pub(super) async fn copy(
-    source: &Arc<dyn Source>,
-    digest: &Digest,
-    sink: &dyn Sink,
-    name: &str,
-) -> std::result::Result<node_images::source::CopyReport, SourceError> {
-    let tag = verify::signature_tag(digest);
-    if let Some(signatures) = optional(source.resolve(&Selector::Name(tag.clone())).await)? {
-        copy_image(source, &signatures, sink, Some(&tag)).await?;
-    }
-    for (bundle, _) in verify::bundles(source.as_ref(), digest).await? {
-        copy_image(source, &bundle, sink, None).await?;
-    }
-    copy_image(source, digest, sink, Some(name)).await
 }
 
 /// Signs a release where it is.

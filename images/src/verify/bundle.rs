@@ -80,10 +80,10 @@ pub(super) async fn signatures(source: &dyn Source, digest: &Digest) -> Result<V
 
 /// The manifests that hold `cosign sign`'s bundles over a digest. Where the registry keeps no list of referrers, cosign
 /// keeps one, in which each is of the type of its empty configuration: only the manifest tells what it is.
-///
-/// # Errors
-/// If the place can't be read.
-pub async fn bundles(source: &dyn Source, digest: &Digest) -> Result<Vec<(Digest, Manifest)>, SourceError> {
+pub(super) async fn bundles(
+    source: &dyn Source,
+    digest: &Digest,
+) -> Result<Vec<(Digest, Manifest)>, SourceError> {
     let listed = source.referrers(digest, None).await?;
     let may_be = listed
         .iter()

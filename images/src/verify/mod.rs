@@ -16,14 +16,17 @@ mod judge;
 mod key;
 mod policy;
 
-pub use bundle::{BUNDLE_TYPE, bundles};
+pub use bundle::BUNDLE_TYPE;
 pub use cosign::{Payload, SIGNATURE_TYPE, SignError, sign, signature_tag};
 pub use key::{KeyError, KeyKind, PrivateKey, PublicKey};
 pub use policy::{PolicyError, Requirement, Rule, Trust};
 
+use std::sync::Arc;
+
 use crate::artifact::Artifact;
 use crate::digest::Digest;
-use crate::source::{Source, SourceError};
+use crate::reference::Selector;
+use crate::source::{CopyReport, Sink, Source, SourceError, copy_image, optional};
 
 /// A value somebody vouches for, and who.
 #[derive(Debug, Clone)]
@@ -206,6 +209,27 @@ async fn vouched_for(trust: &Trust, source: &dyn Source, digest: &Digest) -> Res
         });
     }
     judge(&signatures)
+}
+
+/// Copies what `digest` names, and before it the signatures that are stored with it, in whatever form; `name` is what it
+/// is called there.
+///
+/// # Errors
+/// The first failure ends the copy, as in [`copy_image`].
+pub async fn copy_signed(
+    from: &Arc<dyn Source>,
+    digest: &Digest,
+    to: &dyn Sink,
+    name: &str,
+) -> Result<CopyReport, SourceError> {
+    let tag = signature_tag(digest);
+    if let Some(signatures) = optional(from.resolve(&Selector::Name(tag.clone())).await)? {
+        copy_image(from, &signatures, to, Some(&tag)).await?;
+    }
+    for (bundle, _) in bundle::bundles(from.as_ref(), digest).await? {
+        copy_image(from, &bundle, to, None).await?;
+    }
+    copy_image(from, digest, to, Some(name)).await
 }
 
 fn file_of(source: &dyn Source) -> String {
