@@ -22,6 +22,18 @@ fn sample() -> Arc<Built> {
     Arc::new(Built::new(&[(PLAIN, tar(&[("big", &noise(SIZE))]))]))
 }
 
+/// Answers so to whoever asks for the image's first layer, and honestly otherwise.
+fn answering(image: &Arc<Built>, answer: Answer) -> Liar {
+    let (served, suffix) = (Arc::clone(image), image.blob(0).to_string());
+    Liar::start(move |asked| {
+        if asked.path.ends_with(&suffix) {
+            answer.clone()
+        } else {
+            served.answer(asked)
+        }
+    })
+}
+
 async fn fetch(node: &Node, sources: &Sources, host: &str, image: &Built) -> Result<PullReport, PullError> {
     let wanted = [request(&format!("{host}/a:1"), image.digest())];
     pull(&node.store, &node.lock, "t", sources, &wanted, &options()).await
@@ -226,15 +238,7 @@ async fn sizes_that_lie_are_refused() {
         (chunked(&image, b"1\r\n \r\n0\r\n\r\n"), "longer than its"),
     ];
     for (answer, expected) in answers {
-        let served = Arc::clone(&image);
-        let suffix = image.blob(0).to_string();
-        let liar = Liar::start(move |asked| {
-            if asked.path.ends_with(&suffix) {
-                answer.clone()
-            } else {
-                served.answer(asked)
-            }
-        });
+        let liar = answering(&image, answer);
         let error = refusal(&liar.host, &image).await;
         let text = chain(&error);
         assert!(text.contains(expected), "{text}");
@@ -256,15 +260,7 @@ fn chunked(image: &Built, end: &[u8]) -> Answer {
 async fn a_layer_without_a_length_is_pulled_however_its_body_ends() {
     let image = sample();
     for end in ["0\r\n\r\n", ""] {
-        let (served, answer) = (Arc::clone(&image), chunked(&image, end.as_bytes()));
-        let suffix = image.blob(0).to_string();
-        let liar = Liar::start(move |asked| {
-            if asked.path.ends_with(&suffix) {
-                answer.clone()
-            } else {
-                served.answer(asked)
-            }
-        });
+        let liar = answering(&image, chunked(&image, end.as_bytes()));
         let (sources, _) = sources(RegistryConfig::default());
         let node = Node::new();
         fetch(&node, &sources, &liar.host, &image).await.expect("pulled");

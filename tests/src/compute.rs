@@ -25,7 +25,8 @@ const DAEMONS: &[&str] = &[
 /// For nova-compute to be loaded, to register and to report, on a host that has other work.
 pub const COMPUTE_UP_SECONDS: u32 = 240;
 const AGENT_SECONDS: u32 = 240;
-const ACTIVE_SECONDS: u32 = 240;
+/// For a server to be active again, on such a host.
+pub const ACTIVE_SECONDS: u32 = 240;
 const HEARTBEAT_SECONDS: u32 = 120;
 
 /// The registry answers in the lab.

@@ -215,7 +215,7 @@ fn work_is_finished_first(story: &mut Story, lab: &Lab) -> Result<()> {
             stayed.and(freed.map(|_| said))
         })?;
         said.expect(0)?;
-        let server = cloud.wait_active(GUEST, 240)?;
+        let server = cloud.wait_active(GUEST, compute::ACTIVE_SECONDS)?;
         ensure!(server.task.is_none(), "nova still does {:?}", server.task);
         ensure!(
             main_process(node, COMPUTE)? != before,
@@ -391,7 +391,7 @@ fn host_reboots(story: &mut Story, lab: &Lab, last: &Heartbeat) -> Result<()> {
                 let beat = lab.cloud.wait_heartbeat(GUEST, None, 5).ok();
                 Ok(beat.filter(|beat| beat.boot != last.boot))
             })?;
-            let server = lab.cloud.wait_active(GUEST, 240)?;
+            let server = lab.cloud.wait_active(GUEST, compute::ACTIVE_SECONDS)?;
             ensure!(server.task.is_none(), "nova still does {:?}", server.task);
             let now = lab.guests()?;
             ensure!(

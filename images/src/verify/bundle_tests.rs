@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::*;
-use crate::verify::judge::judge;
-use crate::verify::{Authority, KeyKind, PrivateKey, Trust};
+use crate::verify::policy::tests::{Fixture, fixture, judge};
+use crate::verify::{Authority, KeyKind, PrivateKey};
 
 /// What `cosign sign` states, with the repository noted if there is one.
 pub fn statement(digest: &Digest, repository: Option<&str>) -> Value {
@@ -44,19 +44,13 @@ fn enveloped(payload: &[u8], signature: &[u8]) -> Value {
 const PLACE: &str = "q.example/compute/release";
 
 struct World {
-    directory: tempfile::TempDir,
-    key: PrivateKey,
+    fixture: Fixture,
     digest: Digest,
 }
 
 fn world() -> World {
-    let directory = tempfile::tempdir().expect("a directory");
-    let key = PrivateKey::generate(KeyKind::EcdsaP256).expect("a key");
-    let pem = key.public().and_then(|key| key.to_pem()).expect("pem");
-    std::fs::write(directory.path().join("key.pub"), pem).expect("written");
     World {
-        directory,
-        key,
+        fixture: fixture(),
         digest: Digest::of(b"release"),
     }
 }
@@ -64,18 +58,17 @@ fn world() -> World {
 impl World {
     /// Judges one bundle of the place, or of a file, by a rule with these further lines.
     fn accept(&self, more: &str, place: Option<&str>, bundle: &[u8]) -> Result<Authority, String> {
-        let policy = format!("[[repository]]\nname = \"q.example\"\nkeys = [\"key.pub\"]\n{more}");
-        let trust = Trust::parse(&policy, self.directory.path()).expect("a policy");
-        let now: Timestamp = "2026-06-01T00:00:00Z".parse().expect("a time");
+        let policy = format!("[[repository]]\nname = \"q.example\"\nkeys = [\"two.pub\"]\n{more}");
+        let trust = self.fixture.trust(&policy).expect("a policy");
         let file = place.unwrap_or("file:/mnt/b.tar");
-        judge(&trust, file, place, &self.digest, &[signature(bundle)], now).map_err(|error| error.to_string())
+        judge(&trust, file, place, &self.digest, &[signature(bundle)]).map_err(|error| error.to_string())
     }
 }
 
 #[test]
 fn a_bundle_that_names_its_repository_counts_as_a_classic_signature_does() {
     let world = world();
-    let named = |name: &str| bundle(&world.key, &statement(&world.digest, Some(name)));
+    let named = |name: &str| bundle(&world.fixture.two, &statement(&world.digest, Some(name)));
     for place in [Some(PLACE), None] {
         world
             .accept("", place, &named(&format!("{PLACE}:1")))
@@ -89,13 +82,13 @@ fn a_bundle_that_names_its_repository_counts_as_a_classic_signature_does() {
 #[test]
 fn a_bundle_that_names_none_counts_where_the_rule_says_so() {
     let world = world();
-    let unnamed = bundle(&world.key, &statement(&world.digest, None));
+    let unnamed = bundle(&world.fixture.two, &statement(&world.digest, None));
     let authority = world
         .accept("unnamed = true", Some(PLACE), &unnamed)
         .expect("accepted");
     let expected = Authority::Signed {
         repository: PLACE.to_owned(),
-        keys: vec!["key.pub".to_owned()],
+        keys: vec!["two.pub".to_owned()],
         time: None,
     };
     assert_eq!(authority, expected);
@@ -118,7 +111,8 @@ fn the_time_is_among_the_notes() {
     let world = world();
     let mut stated = statement(&world.digest, Some(PLACE));
     stated["subject"][0]["annotations"]["timestamp"] = "1780000000".into();
-    let Ok(Authority::Signed { time, .. }) = world.accept("", Some(PLACE), &bundle(&world.key, &stated))
+    let Ok(Authority::Signed { time, .. }) =
+        world.accept("", Some(PLACE), &bundle(&world.fixture.two, &stated))
     else {
         panic!("it is signed");
     };
@@ -139,7 +133,7 @@ fn refused(world: &World, table: Vec<(Vec<u8>, &str)>) {
 fn what_is_no_bundle_says_why() {
     let world = world();
     let with = |change: &dyn Fn(&mut Value)| {
-        let good = bundle(&world.key, &statement(&world.digest, Some(PLACE)));
+        let good = bundle(&world.fixture.two, &statement(&world.digest, Some(PLACE)));
         let mut bundle: Value = serde_json::from_slice(&good).expect("JSON");
         change(&mut bundle);
         bundle.to_string().into_bytes()
@@ -168,7 +162,7 @@ fn what_states_something_else_says_why() {
     let with = |change: &dyn Fn(&mut Value)| {
         let mut stated = statement(&world.digest, Some(PLACE));
         change(&mut stated);
-        bundle(&world.key, &stated)
+        bundle(&world.fixture.two, &stated)
     };
     let noted = |key: &str, value: Value| with(&|s| s["subject"][0]["annotations"][key] = value.clone());
     let table = vec![
@@ -189,7 +183,7 @@ fn what_states_something_else_says_why() {
         (noted(REPOSITORY, 1.into()), "is no name"),
         (noted("timestamp", "soon".into()), "no number of seconds"),
         (
-            bundle(&world.key, &statement(&Digest::of(b"older"), Some(PLACE))),
+            bundle(&world.fixture.two, &statement(&Digest::of(b"older"), Some(PLACE))),
             "it is over",
         ),
     ];
@@ -203,11 +197,11 @@ fn what_the_key_has_not_signed_says_so() {
     let stranger = PrivateKey::generate(KeyKind::Ed25519).expect("a key");
     // The payload alone is not what DSSE signs.
     let payload = stated.to_string();
-    let plain = world.key.sign(payload.as_bytes()).expect("signed");
+    let plain = world.fixture.two.sign(payload.as_bytes()).expect("signed");
     let plain = enveloped(payload.as_bytes(), &plain).to_string();
     let table = vec![
-        (bundle(&stranger, &stated), "made by none of key.pub"),
-        (plain.into_bytes(), "made by none of key.pub"),
+        (bundle(&stranger, &stated), "made by none of two.pub"),
+        (plain.into_bytes(), "made by none of two.pub"),
     ];
     refused(&world, table);
 }

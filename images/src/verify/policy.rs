@@ -325,4 +325,4 @@ fn below<'a>(start: &str, text: &'a str) -> Option<&'a str> {
 
 #[cfg(test)]
 #[path = "policy_tests.rs"]
-mod tests;
+pub(super) mod tests;

@@ -10,13 +10,13 @@ use crate::verify::{Authority, KeyKind, PrivateKey, VerifyError};
 #[path = "changed_tests.rs"]
 mod changed;
 
-struct Fixture {
+pub struct Fixture {
     directory: tempfile::TempDir,
-    one: PrivateKey,
-    two: PrivateKey,
+    pub one: PrivateKey,
+    pub two: PrivateKey,
 }
 
-fn fixture() -> Fixture {
+pub fn fixture() -> Fixture {
     let directory = tempfile::tempdir().expect("a directory");
     let one = PrivateKey::generate(KeyKind::Ed25519).expect("a key");
     let two = PrivateKey::generate(KeyKind::EcdsaP256).expect("a key");
@@ -28,7 +28,7 @@ fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    fn trust(&self, policy: &str) -> Result<Trust, PolicyError> {
+    pub fn trust(&self, policy: &str) -> Result<Trust, PolicyError> {
         std::fs::write(self.directory.path().join("policy.toml"), policy).expect("written");
         Trust::load(self.directory.path())
     }
@@ -38,7 +38,7 @@ fn time(text: &str) -> Timestamp {
     text.parse().expect("a time")
 }
 
-fn judge(
+pub fn judge(
     trust: &Trust,
     place: &str,
     repository: Option<&str>,
