@@ -1,7 +1,7 @@
 //! What serde can't say about a definition: names, paths and contradictions.
 
 use std::collections::BTreeSet;
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::{Content, Definition, FORMAT, FileFormat};
 
@@ -214,13 +214,16 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), Definitio
     }
 }
 
+/// Below the root, and spelled in the one way that its components spell: `/etc/x/.` and `/.` are
+/// other names of `/etc/x` and of the root.
 fn check_path(what: &'static str, path: &Path) -> Result<(), DefinitionError> {
-    let plain = path
-        .components()
-        .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
+    let mut components = path.components();
+    let below_root = components.next() == Some(Component::RootDir)
+        && components.clone().next().is_some()
+        && components.all(|c| matches!(c, Component::Normal(_)));
+    let canonical = path.components().collect::<PathBuf>().as_os_str() == path.as_os_str();
     let text = path.to_string_lossy();
-    let canonical = text.len() > 1 && !text.contains("//") && !text.ends_with('/') && !text.contains("/./");
-    if path.is_absolute() && plain && canonical && !text.contains('\0') {
+    if below_root && canonical && !text.contains('\0') {
         Ok(())
     } else {
         Err(DefinitionError::Path {
@@ -305,6 +308,18 @@ mod tests {
                 got.contains(expected) && got.contains("s.toml"),
                 "{more:?} gave {got:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_path_is_below_the_root_and_spelled_in_one_way() {
+        for path in [
+            "", "/", "//", "/.", "/..", "/./x", "x", "//x", "/x/", "/x//y", "/x/.", "/x/./y", "/x/..", "/x\0",
+        ] {
+            assert!(check_path("file", Path::new(path)).is_err(), "{path:?}");
+        }
+        for path in ["/x", "/x/y", "/.x", "/x.", "/..x/y"] {
+            assert!(check_path("file", Path::new(path)).is_ok(), "{path:?}");
         }
     }
 

@@ -1,6 +1,6 @@
 //! Device nodes of the private `/dev`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType};
 use schemars::JsonSchema;
@@ -61,7 +61,7 @@ pub(super) fn render(devices: &[Device], accounts: &Accounts) -> Result<Vec<Linu
 fn render_one(device: &Device, accounts: &Accounts) -> Result<LinuxDevice, SpecError> {
     let section = || format!("device {}", device.path.display());
     let path = absolute(&section, &device.path)?;
-    if !path.starts_with("/dev/") {
+    if !path.starts_with("/dev") || path == Path::new("/dev") {
         return Err(SpecError::invalid(section(), "is not under /dev"));
     }
     let account = |source| SpecError::Account {

@@ -121,10 +121,7 @@ fn file_system<'a>(
 
 fn render_own(mount: &Mount, accounts: &Accounts) -> Result<OciMount, SpecError> {
     let section = || format!("mount {}", mount.target.display());
-    let target = absolute(&section, &mount.target)?;
-    if target == Path::new("/") || target.starts_with("/proc") {
-        return Err(SpecError::invalid(section(), "cannot be mounted over"));
-    }
+    let target = mount_point(&section, &mount.target)?;
     match &mount.source {
         Some(source) => {
             let tmpfs_only =
@@ -216,9 +213,18 @@ fn render_file(file: &RenderedFile) -> Result<OciMount, SpecError> {
     }
     bind(
         source,
-        &absolute(&section, &file.target)?,
+        &mount_point(&section, &file.target)?,
         &["bind", "private", "ro"],
     )
+}
+
+/// Where a service may have something mounted: neither on the root nor on what shows processes.
+fn mount_point(section: &dyn Fn() -> String, target: &Path) -> Result<PathBuf, SpecError> {
+    let target = absolute(section, target)?;
+    if target == Path::new("/") || target.starts_with("/proc") {
+        return Err(SpecError::invalid(section(), "cannot be mounted over"));
+    }
+    Ok(target)
 }
 
 /// Mount propagation of the root: mounts travel to the host only if a mount asks for it.

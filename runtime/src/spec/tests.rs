@@ -152,6 +152,13 @@ fn files_are_bound_read_only_from_the_bundle() {
             "{bundle} {target}"
         );
     }
+    for target in ["/", "/.", "/proc/sys"] {
+        let refused = render_with(&container("{}"), &[file("files/a", target)]).unwrap_err();
+        assert!(
+            refused.to_string().contains("cannot be mounted over"),
+            "{target}: {refused}"
+        );
+    }
 }
 
 #[test]
@@ -193,6 +200,14 @@ fn what_cannot_work_is_refused_by_name() {
         (
             r#"{"devices": [{"path": "/etc/x", "major": 1, "minor": 1}]}"#,
             "is not under /dev",
+        ),
+        (
+            r#"{"devices": [{"path": "/dev/.", "major": 1, "minor": 1}]}"#,
+            "is not under /dev",
+        ),
+        (
+            r#"{"mounts": [{"source": "/a", "target": "/."}]}"#,
+            "cannot be mounted over",
         ),
         (
             r#"{"sysctl": {"vm.swappiness": "1"}}"#,
