@@ -66,7 +66,7 @@ test-host: deps ## store, registry, namespaces and systemd on real components; n
 	cargo $(AS_ROOT) test --locked --workspace --test '*' --exclude node-tests -- --test-threads=2
 
 .PHONY: test-fuzz
-test-fuzz: deps ## hostile and damaged input: each target of the fuzzer for a quarter of a minute, the same each time
+test-fuzz: deps ## hostile and damaged input: each target of the fuzzer for a quarter of a minute, from its seeds alone
 	NODECTL_FUZZ_SEED=1 tests/fuzz/run.sh 15
 
 .PHONY: test-node

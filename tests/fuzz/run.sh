@@ -2,7 +2,7 @@
 # Fuzzes what reads hostile or damaged input: run.sh [SECONDS_FOR_EACH_TARGET] [TARGET...]
 #
 # What a target has learnt is kept and gone on from. With NODECTL_FUZZ_SEED, a number, it begins with nothing but its
-# seeds and makes the same choices each time.
+# seeds and makes its choices from that number (and from times and the like, where the code that it feeds has them).
 #
 # Plain cargo with the flags that cargo-fuzz would pass. cargo-fuzz itself is not used: it wants one program for each
 # target, and linking noded's code a dozen times takes longer than the fuzzing. AddressSanitizer is off unless

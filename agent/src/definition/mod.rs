@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use cell::CellProgram;
 pub use content::{Content, Fact, Scalar};
 pub use files::{FileFormat, RenderedFile, SecretFile, SecretValue};
-pub use gate::{Gate, Probe, Scope, When};
+pub use gate::{Gate, HttpTarget, Probe, Scope, When, http_target};
 pub use handover::{Handover, HandoverKind};
 pub use state::{Requires, Restore, StatePath};
 pub use validate::DefinitionError;

@@ -216,7 +216,7 @@ pub(crate) fn check_name(what: &'static str, name: &str) -> Result<(), Definitio
 
 /// Below the root, and spelled in the one way that its components spell: `/etc/x/.` and `/.` are
 /// other names of `/etc/x` and of the root.
-fn check_path(what: &'static str, path: &Path) -> Result<(), DefinitionError> {
+pub(super) fn check_path(what: &'static str, path: &Path) -> Result<(), DefinitionError> {
     let mut components = path.components();
     let below_root = components.next() == Some(Component::RootDir)
         && components.clone().next().is_some()

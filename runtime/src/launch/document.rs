@@ -159,7 +159,7 @@ impl Launch {
 /// The launch document of a resolved service. Pure.
 ///
 /// # Errors
-/// A directory's owner is not known to the image.
+/// A directory's owner is not known to the image, or a value is one that the launcher could not use.
 pub fn launch_document(
     resolved: &Resolved<'_>,
     readiness: Readiness,
@@ -181,6 +181,8 @@ pub fn launch_document(
         })
     };
     let container = resolved.container;
+    check_readiness(&readiness)?;
+    check_limits(&container.limits)?;
     Ok(Launch {
         format: FORMAT,
         service: resolved.service.to_owned(),
@@ -201,4 +203,83 @@ pub fn launch_document(
         credential_files,
         seccomp: resolved.seccomp,
     })
+}
+
+fn check_readiness(readiness: &Readiness) -> Result<(), SpecError> {
+    match readiness {
+        Readiness::Notify | Readiness::Started => Ok(()),
+        Readiness::UnixSocket { path } => {
+            crate::spec::absolute(&|| "readiness.path".to_owned(), path).map(drop)
+        }
+        Readiness::Exec { command } => crate::spec::executable("readiness.command", command),
+    }
+}
+
+/// The kernel's own bounds; proc_pid_oom_score_adj(5).
+fn check_limits(limits: &Limits) -> Result<(), SpecError> {
+    match limits.oom_score_adj {
+        Some(adjust) if !(-1000..=1000).contains(&adjust) => Err(SpecError::Invalid {
+            section: "limits.oom_score_adj".to_owned(),
+            reason: format!("{adjust} is not between -1000 and 1000"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::image::ImageConfiguration;
+
+    use super::*;
+    use crate::spec::container::Container;
+
+    fn refusal(readiness: Readiness, container: &str) -> Option<String> {
+        let container: Container = serde_json::from_str(container).unwrap();
+        let resolved = Resolved {
+            service: "s",
+            container: &container,
+            image_config: &ImageConfiguration::default(),
+            rootfs: Path::new("/t"),
+            passwd: "",
+            group: "",
+            files: &[],
+            hostname: None,
+            seccomp: false,
+        };
+        let made = launch_document(&resolved, readiness, 1, Vec::new());
+        made.err().map(|e| e.to_string())
+    }
+
+    #[test]
+    fn what_the_launcher_could_not_use_is_refused_by_name() {
+        let command = |words: &[&str]| Readiness::Exec {
+            command: words.iter().map(|word| (*word).to_owned()).collect(),
+        };
+        let socket = |path: &str| Readiness::UnixSocket { path: path.into() };
+        for fine in [
+            Readiness::Notify,
+            Readiness::Started,
+            command(&["/a", ""]),
+            socket("/run/a"),
+        ] {
+            assert_eq!(refusal(fine, r#"{"limits": {"oom_score_adj": -1000}}"#), None);
+        }
+        for (wrong, name) in [
+            (command(&[]), "readiness.command"),
+            (command(&[""]), "readiness.command"),
+            (command(&["/a", "\0"]), "readiness.command"),
+            (socket("run/a"), "readiness.path"),
+            (socket("/run/../a"), "readiness.path"),
+        ] {
+            let text = refusal(wrong.clone(), "{}").expect("it can't be used");
+            assert!(text.contains(name), "{wrong:?}: {text}");
+        }
+        for adjust in [-1001, 1001] {
+            let text = refusal(
+                Readiness::Started,
+                &format!(r#"{{"limits": {{"oom_score_adj": {adjust}}}}}"#),
+            );
+            assert!(text.expect("out of range").contains("oom_score_adj"));
+        }
+    }
 }

@@ -15,12 +15,14 @@ pub mod values;
 #[cfg(test)]
 mod tests;
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use oci_spec::image::ImageConfiguration;
 use oci_spec::runtime::{LinuxBuilder, RootBuilder, Spec, SpecBuilder};
 
 use container::{Container, HostNamespace};
+pub(crate) use process::executable;
 use users::{AccountError, Accounts};
 
 /// A container section with the facts of the image and node it will run from.
@@ -108,13 +110,13 @@ fn oci(what: &'static str) -> impl FnOnce(oci_spec::OciSpecError) -> SpecError {
     move |source| SpecError::Oci { what, source }
 }
 
-/// The path itself if it is absolute and has no `..`; such paths cannot lead out of what they are
-/// joined to.
+/// The path itself if it is absolute and has neither `..`, so that it cannot lead out of what it is
+/// joined to, nor a NUL, which no system call takes.
 pub(crate) fn absolute(section: &dyn Fn() -> String, path: &Path) -> Result<PathBuf, SpecError> {
     let plain = path
         .components()
         .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
-    if path.is_absolute() && plain {
+    if path.is_absolute() && plain && !path.as_os_str().as_bytes().contains(&0) {
         Ok(path.to_owned())
     } else {
         Err(SpecError::Path {
@@ -172,6 +174,6 @@ pub fn oci_spec(resolved: &Resolved<'_>) -> Result<Spec, SpecError> {
         .linux(linux)
         .build()
         .map_err(oci("configuration"))?;
-    spec.set_hostname(namespaces::hostname(resolved));
+    spec.set_hostname(namespaces::hostname(resolved)?);
     Ok(spec)
 }

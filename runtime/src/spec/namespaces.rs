@@ -38,10 +38,20 @@ fn kind(namespace: HostNamespace) -> LinuxNamespaceType {
     }
 }
 
+/// Bytes of a host name; sethostname(2), `__NEW_UTS_LEN`.
+const HOST_NAME_MAX: usize = 64;
+
 /// Host name inside; none if the host's is shared.
-pub(super) fn hostname(resolved: &Resolved<'_>) -> Option<String> {
-    let private = !resolved.shares(HostNamespace::Uts);
-    private.then(|| resolved.hostname.unwrap_or(resolved.service).to_owned())
+pub(super) fn hostname(resolved: &Resolved<'_>) -> Result<Option<String>, SpecError> {
+    if resolved.shares(HostNamespace::Uts) {
+        return Ok(None);
+    }
+    let name = resolved.hostname.unwrap_or(resolved.service);
+    if name.len() > HOST_NAME_MAX || name.contains('\0') {
+        let reason = format!("`{name}` has more than {HOST_NAME_MAX} bytes or a NUL");
+        return Err(SpecError::invalid("hostname", reason));
+    }
+    Ok(Some(name.to_owned()))
 }
 
 /// Kernel parameters; each has to belong to a namespace that is private, or it would change the

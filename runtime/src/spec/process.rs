@@ -53,18 +53,28 @@ fn user(r: &Resolved<'_>, identity: &Identity) -> Result<User, SpecError> {
 }
 
 fn command(args: &[String], image: Option<&Config>) -> Result<Vec<String>, SpecError> {
-    if !args.is_empty() {
-        return Ok(args.to_vec());
-    }
     let of_image = image
         .into_iter()
         .flat_map(|config| [config.entrypoint(), config.cmd()]);
-    let command: Vec<String> = of_image.flatten().flatten().cloned().collect();
+    let command: Vec<String> = match args {
+        [] => of_image.flatten().flatten().cloned().collect(),
+        own => own.to_vec(),
+    };
     if command.is_empty() {
-        Err(SpecError::NoCommand)
-    } else {
-        Ok(command)
+        return Err(SpecError::NoCommand);
     }
+    executable("process.args", &command)?;
+    Ok(command)
+}
+
+/// Whether execve(2) can be given this command.
+pub(crate) fn executable(section: &str, command: &[String]) -> Result<(), SpecError> {
+    let no_program = command.first().is_none_or(String::is_empty);
+    if no_program || command.iter().any(|word| word.contains('\0')) {
+        let reason = format!("{command:?} cannot be executed");
+        return Err(SpecError::invalid(section, reason));
+    }
+    Ok(())
 }
 
 fn environment(

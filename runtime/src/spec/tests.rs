@@ -167,6 +167,10 @@ fn what_cannot_work_is_refused_by_name() {
         (r#"{"process": {"user": "who"}}"#, "process.user"),
         (r#"{"process": {"cwd": "relative"}}"#, "process.cwd"),
         (r#"{"process": {"env": {"A=B": "x"}}}"#, "process.env"),
+        (r#"{"process": {"cwd": "/a\u0000"}}"#, "process.cwd"),
+        (r#"{"process": {"args": ["/a", "\u0000"]}}"#, "process.args"),
+        (r#"{"process": {"args": [""]}}"#, "process.args"),
+        (r#"{"process": {"user": "4294967295"}}"#, "process.user"),
         (r#"{"process": {"ambient": ["CAP_BPF"]}}"#, "CAP_BPF is not among"),
         (r#"{"mounts": [{"source": "a", "target": "/a"}]}"#, "mount /a"),
         (
@@ -245,4 +249,30 @@ fn a_service_without_a_command_is_refused() {
         seccomp: false,
     });
     assert!(matches!(refused, Err(SpecError::NoCommand)));
+}
+
+#[test]
+fn a_host_name_is_one_that_the_kernel_takes() {
+    let with = |service: &str, json: &str| {
+        oci_spec(&Resolved {
+            service,
+            container: &container(json),
+            image_config: &image(),
+            rootfs: Path::new("/t"),
+            passwd: "nova:x:1:1::/:/bin/sh\n",
+            group: "",
+            files: &[],
+            hostname: None,
+            seccomp: false,
+        })
+    };
+    let (fits, long) = ("a".repeat(64), "a".repeat(65));
+    assert_eq!(with(&fits, "{}").unwrap().hostname(), &Some(fits));
+    let refused = with(&long, "{}").unwrap_err().to_string();
+    assert!(
+        refused.contains("hostname") && refused.contains(&long),
+        "{refused}"
+    );
+    let shared = with(&long, r#"{"share": ["uts"]}"#).unwrap();
+    assert!(shared.hostname().is_none());
 }

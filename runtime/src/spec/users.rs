@@ -61,11 +61,9 @@ impl Accounts {
     /// # Errors
     /// A name that is not in the image's passwd.
     pub fn uid(&self, user: &str) -> Result<u32, AccountError> {
-        match (user.parse(), self.users.get(user)) {
-            (Ok(uid), _) => Ok(uid),
-            (Err(_), Some(entry)) => Ok(entry.uid),
-            (Err(_), None) => Err(AccountError::User(user.to_owned())),
-        }
+        number(user)
+            .or_else(|| self.users.get(user).map(|entry| entry.uid))
+            .ok_or_else(|| AccountError::User(user.to_owned()))
     }
 
     /// The number of a group given by name or number.
@@ -73,11 +71,9 @@ impl Accounts {
     /// # Errors
     /// A name that is not in the image's group file.
     pub fn gid(&self, group: &str) -> Result<u32, AccountError> {
-        match (group.parse(), self.groups.get(group)) {
-            (Ok(gid), _) => Ok(gid),
-            (Err(_), Some(entry)) => Ok(entry.gid),
-            (Err(_), None) => Err(AccountError::Group(group.to_owned())),
-        }
+        number(group)
+            .or_else(|| self.groups.get(group).map(|entry| entry.gid))
+            .ok_or_else(|| AccountError::Group(group.to_owned()))
     }
 
     /// Who `USER` or `USER:GROUP` is, with the groups the image gives the user and `extra` ones.
@@ -121,14 +117,20 @@ impl Accounts {
     }
 }
 
+/// A user or group id. The highest number is none: setresuid(2) and chown(2) take it for "leave as it
+/// is", so that a service with it would go on as root.
+fn number(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|id| *id != u32::MAX)
+}
+
 fn user_entry(line: &str) -> Option<(String, UserEntry)> {
     let fields: Vec<&str> = line.split(':').collect();
     let [name, _, uid, gid, _, home, _] = fields.as_slice() else {
         return None;
     };
     let entry = UserEntry {
-        uid: uid.parse().ok()?,
-        gid: gid.parse().ok()?,
+        uid: number(uid)?,
+        gid: number(gid)?,
         home: (*home).to_owned(),
     };
     Some(((*name).to_owned(), entry))
@@ -147,7 +149,7 @@ fn group_entry(line: &str) -> Option<(String, GroupEntry)> {
     Some((
         (*name).to_owned(),
         GroupEntry {
-            gid: gid.parse().ok()?,
+            gid: number(gid)?,
             members,
         },
     ))
@@ -188,6 +190,25 @@ mod tests {
             let got = identity(user, &[]).unwrap();
             assert_eq!((got.uid, got.gid), (uid, gid), "{user}");
         }
+    }
+
+    #[test]
+    fn the_number_that_stands_for_no_change_is_no_account() {
+        let all = u32::MAX.to_string();
+        assert_eq!(identity(&all, &[]), Err(AccountError::User(all.clone())));
+        assert_eq!(
+            identity(&format!("0:{all}"), &[]),
+            Err(AccountError::Group(all.clone()))
+        );
+        assert_eq!(identity("0", &[&all]), Err(AccountError::Group(all.clone())));
+        let accounts = Accounts::parse(
+            &format!("a:x:{all}:0:::\nb:x:1:{all}:::\n"),
+            &format!("c:x:{all}:\n"),
+        );
+        for name in ["a", "b"] {
+            assert_eq!(accounts.uid(name), Err(AccountError::User(name.into())));
+        }
+        assert_eq!(accounts.gid("c"), Err(AccountError::Group("c".into())));
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::process::Command;
 
 use super::{clock, guests};
 use crate::dataplane;
-use crate::definition::{Gate, Probe, Scope, When};
+use crate::definition::{Gate, HttpTarget, Probe, Scope, When, http_target};
 use crate::error::{AgentError, Kind, Result};
 use crate::guests::{DaemonUnit, agree, may_stop};
 use crate::ports::{No, Probes, Units};
@@ -244,14 +244,10 @@ fn silence(timeout: Duration) -> String {
 
 /// A GET of HTTP/1.0: all that a health check needs, without following anything anywhere.
 async fn http(url: &str) -> Answer {
-    let (authority, path) = split_url(url).ok_or_else(|| format!("{url} is not an http:// URL"))?;
+    let target = http_target(url).ok_or_else(|| format!("{url} is not an http:// URL"))?;
+    let HttpTarget { authority, path, .. } = target;
     let ask = async {
-        let address = if authority.contains(':') {
-            authority.to_owned()
-        } else {
-            format!("{authority}:80")
-        };
-        let mut stream = TcpStream::connect(address).await?;
+        let mut stream = TcpStream::connect(&target.address).await?;
         let request = format!("GET {path} HTTP/1.0\r\nHost: {authority}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut head = Vec::new();
@@ -264,13 +260,6 @@ async fn http(url: &str) -> Answer {
         Some(status) => Err(format!("{url} answers with status {status}")),
         None => Err(format!("{url} does not answer in HTTP")),
     }
-}
-
-fn split_url(url: &str) -> Option<(&str, &str)> {
-    let rest = url.strip_prefix("http://")?;
-    let clean = rest.chars().all(|c| c.is_ascii_graphic());
-    let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    (clean && !authority.is_empty()).then_some((authority, path))
 }
 
 fn status_of(head: &[u8]) -> Option<u16> {
@@ -301,12 +290,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_and_status_lines_are_read_strictly() {
-        assert_eq!(split_url("http://h:1/a/b"), Some(("h:1", "/a/b")));
-        assert_eq!(split_url("http://h"), Some(("h", "/")));
-        for bad in ["https://h/", "http://", "http://h/a b", "http://h/\r\nX: y", "h"] {
-            assert_eq!(split_url(bad), None, "{bad:?}");
-        }
+    fn status_lines_are_read_strictly() {
         assert_eq!(status_of(b"HTTP/1.1 204 No Content\r\n"), Some(204));
         for bad in [&b""[..], b"HTTP/1.1", b"SSH-2.0-x", b"HTTP/1.1 abc"] {
             assert_eq!(status_of(bad), None);
