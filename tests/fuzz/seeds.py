@@ -228,6 +228,32 @@ path = "/var/lib/a"
     write("release_document", "file.json", json.dumps(document))
 
 
+def containers():
+    accounts = "root:x:0:0::/root:/bin/sh\nnova:x:64060:64060::/var/lib/nova:/bin/sh\nopenvswitch:x:100:100::/:/bin/sh\n"
+    groups = "root:x:0:\nkvm:x:106:nova\nlibvirt:x:64055:nova\nnova:x:64060:\nopenvswitch:x:100:\n"
+    config = {"Entrypoint": ["/a"], "Cmd": ["b"], "Env": ["A=1"], "User": "nova:kvm", "WorkingDir": "/srv"}
+    image = json.dumps({"architecture": "amd64", "os": "linux", "rootfs": {"type": "layers", "diff_ids": []}, "config": config})
+    for path in sorted((REPOSITORY / "images/services").glob("*.toml")):
+        definition = tomllib.loads(path.read_text())
+        written = {key: definition[key] for key in ("container", "readiness") if key in definition}
+        fields("oci_configuration", path.name, json.dumps({"container": {}} | written), image, accounts, groups)
+    every = {
+        "process": {"args": ["/a"], "env": {"B": "2"}, "cwd": "/", "user": "0:kvm", "groups": ["7"], "ambient": ["KILL"],
+                    "umask": "0077", "no_new_privileges": True},
+        "share": ["uts"], "mounts": [{"target": "/t", "size": "1M", "mode": "0700", "user": "nova", "group": "kvm"},
+                                     {"source": "/s", "target": "/s", "recursive": True, "propagation": "shared"}],
+        "devices": [{"path": "/dev/kvm", "major": 10, "minor": 232, "user": "root", "group": "kvm"}],
+        "capabilities": {"KILL": "why"}, "sysctl": {"net.ipv4.ip_forward": "1", "kernel.sem": "1"},
+        "directories": [{"path": "/d", "user": "nova", "mode": "0700"}],
+        "limits": {"nofile": "1:2", "oom_score_adj": -5},
+    }
+    ready = {"kind": "exec", "command": ["/a", "b"]}
+    text = json.dumps({"container": every, "readiness": ready})
+    fields("oci_configuration", "every", text, image, accounts, groups)
+    ready = {"kind": "unix-socket", "path": "/run/a"}
+    fields("oci_configuration", "socket", json.dumps({"container": {}, "readiness": ready}), image, "", "")
+
+
 def configuration():
     node = """services = ["a"]
 [release]
@@ -340,5 +366,5 @@ type=drop rate=1000 burst_size=100
     fields("foreign_text", "bridges", bridges, output)
 
 
-for group in (layers, units, signatures, files, documents, releases, configuration, state, requests, foreign):
+for group in (layers, units, signatures, files, documents, releases, containers, configuration, state, requests, foreign):
     group()

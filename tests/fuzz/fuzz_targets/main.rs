@@ -13,6 +13,7 @@ mod journal;
 mod layer_tar;
 mod mutations;
 mod node_toml;
+mod oci_configuration;
 mod release_document;
 mod rendered_files;
 mod signatures;
@@ -33,6 +34,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("journal", (journal::run, mutations::text)),
     ("layer_tar", (layer_tar::run, mutations::archive)),
     ("node_toml", (node_toml::run, mutations::text)),
+    ("oci_configuration", (oci_configuration::run, mutations::text)),
     ("release_document", (release_document::run, mutations::text)),
     ("rendered_files", (rendered_files::run, mutations::text)),
     ("signatures", (signatures::run, mutations::text)),
