@@ -196,8 +196,16 @@ fn every_request_is_valid_and_comes_back_as_it_was() {
     for request in requests {
         valid("request", &request);
         let text = serde_json::to_string(&request).unwrap();
-        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
+        assert_eq!(text.parse::<Request>().unwrap(), request);
     }
-    assert!(serde_json::from_str::<Request>(r#"{"operation":"gc","dry_run":true,"x":1}"#).is_err());
-    assert!(serde_json::from_str::<Request>(r#"{"operation":"format-disk"}"#).is_err());
+    for stray in [
+        r#"{"operation":"gc","dry_run":true,"x":1}"#,
+        r#"{"operation":"format-disk"}"#,
+        r#"["doctor"]"#,
+        r#"["gc", true]"#,
+        r#""doctor""#,
+        "",
+    ] {
+        assert!(stray.parse::<Request>().is_err(), "{stray}");
+    }
 }

@@ -68,8 +68,9 @@ impl Interface {
         #[zbus(connection)] connection: &Connection,
     ) -> Result<(u64, u64), CallError> {
         require_owner(&header, connection).await?;
-        let request: Request =
-            serde_json::from_str(request).map_err(|error| CallError::InvalidRequest(error.to_string()))?;
+        let request: Request = request
+            .parse()
+            .map_err(|error: serde_json::Error| CallError::InvalidRequest(error.to_string()))?;
         tracing::info!(verb = request.verb(), "operation requested");
         let last_event = self.operations.events().last();
         let operation = self
