@@ -8,6 +8,7 @@ use node_runtime::launch::{CredentialFile, launch_document};
 use node_runtime::seccomp;
 use node_runtime::spec::seccomp::Seccomp;
 use node_runtime::spec::{self, Resolved, users::Accounts};
+use node_systemd::value::SignalName;
 use node_systemd::{RenderedUnit, ServiceExec};
 use oci_spec::image::ImageConfiguration;
 use serde_json::Value;
@@ -103,7 +104,7 @@ pub fn render_service(
     add_json(&mut bundle, "launch.json", &launch, &wrong)?;
 
     let digest = bundle.digest();
-    let unit = render_unit(definition, &digest, node)?;
+    let unit = render_unit(definition, &image.config, &digest, node)?;
     let deployed = DeployedService {
         image: definition.image.clone(),
         manifest: image.manifest,
@@ -245,7 +246,12 @@ fn credential_files(definition: &Definition, accounts: &Accounts) -> Result<Vec<
     definition.secret_files.iter().map(one).collect()
 }
 
-fn render_unit(definition: &Definition, digest: &str, node: &NodeInputs<'_>) -> Result<RenderedUnit> {
+fn render_unit(
+    definition: &Definition,
+    image: &ImageConfiguration,
+    digest: &str,
+    node: &NodeInputs<'_>,
+) -> Result<RenderedUnit> {
     let mut exec = ServiceExec::new(digest);
     exec.state_root = node.roots.state.clone();
     exec.run_root = node.roots.run.clone();
@@ -262,9 +268,33 @@ fn render_unit(definition: &Definition, digest: &str, node: &NodeInputs<'_>) -> 
     if unit.description.is_empty() {
         unit.description.clone_from(&definition.description);
     }
+    unit.kill_signal = kill_signal(definition, image)?;
     node_systemd::render_service(&definition.name, &unit, &exec).map_err(|e| {
         AgentError::config(format!("unit of service {} can't be rendered", definition.name)).because(e)
     })
+}
+
+/// What asks the service to stop: what its definition says, or else its image (`StopSignal` of the OCI image
+/// specification, config.md), as other launchers of containers do.
+fn kill_signal(definition: &Definition, image: &ImageConfiguration) -> Result<Option<SignalName>> {
+    let of_image = image
+        .config()
+        .as_ref()
+        .and_then(|config| config.stop_signal().as_deref())
+        .filter(|text| !text.is_empty());
+    match (definition.unit.kill_signal, of_image) {
+        (Some(own), _) => Ok(Some(own)),
+        (None, None) => Ok(None),
+        (None, Some(text)) => text.parse().map(Some).map_err(|e| {
+            let what = format!(
+                "StopSignal of image {} can't be the KillSignal= of service {}",
+                definition.image, definition.name
+            );
+            AgentError::config(what)
+                .because(e)
+                .hint("set kill_signal in the [unit] section of the service's definition")
+        }),
+    }
 }
 
 /// One part of a handover. The command looks at the definition no more: which kind it is stands in its words.
@@ -312,5 +342,46 @@ fn secret_path(secret: &str, node: &NodeInputs<'_>) -> Result<PathBuf> {
             "put it there with mode 0600, or name its path in [secrets] of {}",
             node.roots.node_toml().display()
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use oci_spec::image::ConfigBuilder;
+
+    use super::*;
+
+    fn asked(unit: &str, of_image: Option<&str>) -> Result<Option<String>> {
+        let text = format!("format = 1\nname = \"s\"\ndescription = \"\"\nimage = \"i\"\n[unit]\n{unit}");
+        let definition = Definition::parse(&text, Path::new("s.toml")).unwrap();
+        let mut image = ImageConfiguration::default();
+        if let Some(signal) = of_image {
+            let config = ConfigBuilder::default().stop_signal(signal).build().unwrap();
+            image.set_config(Some(config));
+        }
+        kill_signal(&definition, &image).map(|signal| signal.map(|name| name.to_string()))
+    }
+
+    #[test]
+    fn a_service_is_stopped_as_its_definition_or_else_its_image_says() {
+        let own = "kill_signal = \"SIGINT\"";
+        for (unit, of_image, expected) in [
+            ("", None, None),
+            ("", Some(""), None),
+            ("", Some("SIGQUIT"), Some("SIGQUIT")),
+            (own, None, Some("SIGINT")),
+            (own, Some("SIGQUIT"), Some("SIGINT")),
+            (own, Some("SIGRTMIN+3"), Some("SIGINT")),
+        ] {
+            let got = asked(unit, of_image).unwrap();
+            assert_eq!(got.as_deref(), expected, "{unit} {of_image:?}");
+        }
+        let refused = asked("", Some("SIGRTMIN+3")).unwrap_err().chain();
+        assert!(
+            refused.contains("image i") && refused.contains("SIGRTMIN+3"),
+            "{refused}"
+        );
     }
 }

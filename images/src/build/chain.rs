@@ -220,6 +220,14 @@ env = { LANG = "C.UTF-8" }
                 "groups: a and b both have id 1",
             ),
             (
+                upper("base", "[groups]\na = 4294967295\n"),
+                "groups: a: 4294967295 is no id",
+            ),
+            (
+                upper("base", "[[directories]]\npath = \"/x\"\ngid = 4294967295\n"),
+                "directories: /x: 4294967295 is no id",
+            ),
+            (
                 upper(
                     "base",
                     "[[files]]\npath = \"/x\"\ncontent = \"\"\nmode = \"0999\"\n",

@@ -351,7 +351,30 @@ fn check_accounts(definition: &Definition) -> Result<(), String> {
             return Err(format!("users: {other} and {name} both have id {}", user.uid));
         }
     }
-    Ok(())
+    check_ids(definition)
+}
+
+/// The highest number is no id: chown(2) and setresuid(2) take it for "leave it as it is".
+fn check_ids(definition: &Definition) -> Result<(), String> {
+    let groups = definition.groups.iter().map(|(name, gid)| ("groups", name, *gid));
+    let users = definition
+        .users
+        .iter()
+        .map(|(name, user)| ("users", name, user.uid));
+    let directories = definition.directories.iter();
+    let directories =
+        directories.flat_map(|d| [("directories", &d.path, d.uid), ("directories", &d.path, d.gid)]);
+    let files = definition.files.iter();
+    let files = files.flat_map(|f| [("files", &f.path, f.uid), ("files", &f.path, f.gid)]);
+    match groups
+        .chain(users)
+        .chain(directories)
+        .chain(files)
+        .find(|(.., id)| *id == u32::MAX)
+    {
+        Some((key, name, id)) => Err(format!("{key}: {name}: {id} is no id")),
+        None => Ok(()),
+    }
 }
 
 fn check_paths(definition: &Definition) -> Result<(), String> {

@@ -72,9 +72,6 @@ pub struct Process {
     /// Capabilities that a user other than root has at once; each has to be among `capabilities`.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub ambient: BTreeSet<Capability>,
-    /// Signal that asks the service to stop, for example `SIGTERM`; for the unit's KillSignal=.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub stop_signal: Option<String>,
     /// Whether execve(2) can give no new privileges (sudo and setuid programs then do not work).
     #[serde(default)]
     pub no_new_privileges: bool,
