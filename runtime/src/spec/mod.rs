@@ -110,14 +110,14 @@ fn oci(what: &'static str) -> impl FnOnce(oci_spec::OciSpecError) -> SpecError {
     move |source| SpecError::Oci { what, source }
 }
 
-/// The path itself if it is absolute and has neither `..`, so that it cannot lead out of what it is
-/// joined to, nor a NUL, which no system call takes.
+/// The path, spelled in one way (`//a/./b/` is `/a/b`), if it is absolute and has neither `..`, so
+/// that it cannot lead out of what it is joined to, nor a NUL, which no system call takes.
 pub(crate) fn absolute(section: &dyn Fn() -> String, path: &Path) -> Result<PathBuf, SpecError> {
     let plain = path
         .components()
         .all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
     if path.is_absolute() && plain && !path.as_os_str().as_bytes().contains(&0) {
-        Ok(path.to_owned())
+        Ok(path.components().collect())
     } else {
         Err(SpecError::Path {
             section: section(),

@@ -58,9 +58,11 @@ pub(super) fn hostname(resolved: &Resolved<'_>) -> Result<Option<String>, SpecEr
 /// host.
 pub(super) fn sysctl(container: &Container) -> Result<HashMap<String, String>, SpecError> {
     for key in container.sysctl.keys() {
-        let needs = sysctl_namespace(key).ok_or_else(|| {
-            SpecError::invalid(format!("sysctl.{key}"), "is not a parameter of a namespace")
-        })?;
+        let needs = sysctl_namespace(key)
+            .filter(|_| key.split(['.', '/']).all(is_sysctl_part))
+            .ok_or_else(|| {
+                SpecError::invalid(format!("sysctl.{key}"), "is not a parameter of a namespace")
+            })?;
         if container.share.contains(&needs) {
             let reason = "would change the host, whose namespace the service shares";
             return Err(SpecError::invalid(format!("sysctl.{key}"), reason));
@@ -71,6 +73,11 @@ pub(super) fn sysctl(container: &Container) -> Result<HashMap<String, String>, S
         .iter()
         .map(|(k, v)| (k.clone(), v.clone()))
         .collect())
+}
+
+/// Whether this may be one name in the parameter's path below /proc/sys.
+fn is_sysctl_part(part: &str) -> bool {
+    !part.is_empty() && part.chars().all(|c| c.is_ascii_graphic())
 }
 
 fn sysctl_namespace(key: &str) -> Option<HostNamespace> {

@@ -218,6 +218,10 @@ fn what_cannot_work_is_refused_by_name() {
             "sysctl.vm.swappiness: is not a parameter",
         ),
         (
+            r#"{"sysctl": {"net./../x": "1"}}"#,
+            "sysctl.net./../x: is not a parameter",
+        ),
+        (
             r#"{"sysctl": {"net.x": "1"}, "share": ["network"]}"#,
             "would change the host",
         ),
@@ -226,6 +230,10 @@ fn what_cannot_work_is_refused_by_name() {
         let error = render(json).unwrap_err().to_string();
         assert!(error.contains(expected), "{json}: {error}");
     }
+    let device = r#"{"devices": [{"path": "//dev/./kvm/", "major": 10, "minor": 232}]}"#;
+    let spec = render(device).unwrap();
+    let devices = spec.linux().as_ref().unwrap().devices().as_ref().unwrap();
+    assert_eq!(devices[0].path().as_os_str(), "/dev/kvm");
     let unknown = serde_json::from_str::<Container>(r#"{"privileged": true}"#).unwrap_err();
     assert!(unknown.to_string().contains("privileged"), "{unknown}");
 }
