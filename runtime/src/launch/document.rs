@@ -181,7 +181,7 @@ pub fn launch_document(
         })
     };
     let container = resolved.container;
-    check_readiness(&readiness)?;
+    let readiness = usable(readiness)?;
     check_limits(&container.limits)?;
     Ok(Launch {
         format: FORMAT,
@@ -205,13 +205,17 @@ pub fn launch_document(
     })
 }
 
-fn check_readiness(readiness: &Readiness) -> Result<(), SpecError> {
+fn usable(readiness: Readiness) -> Result<Readiness, SpecError> {
     match readiness {
-        Readiness::Notify | Readiness::Started => Ok(()),
+        Readiness::Notify | Readiness::Started => Ok(readiness),
         Readiness::UnixSocket { path } => {
-            crate::spec::absolute(&|| "readiness.path".to_owned(), path).map(drop)
+            let path = crate::spec::absolute(&|| "readiness.path".to_owned(), &path)?;
+            Ok(Readiness::UnixSocket { path })
         }
-        Readiness::Exec { command } => crate::spec::executable("readiness.command", command),
+        Readiness::Exec { command } => {
+            crate::spec::executable("readiness.command", &command)?;
+            Ok(Readiness::Exec { command })
+        }
     }
 }
 
