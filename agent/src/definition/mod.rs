@@ -104,11 +104,6 @@ impl Definition {
         Definition::parse(&text, path)
     }
 
-    /// Name of its unit.
-    pub fn unit_name(&self) -> String {
-        format!("{}.service", self.name)
-    }
-
     /// Names of all secrets it uses, sorted.
     pub fn secrets(&self) -> Vec<&str> {
         let mut names: Vec<&str> = self.secret_files.iter().flat_map(SecretFile::secrets).collect();

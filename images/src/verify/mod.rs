@@ -70,17 +70,6 @@ impl<T> Verified<T> {
     pub fn into_inner(self) -> T {
         self.value
     }
-
-    /// Something computed from the value alone, for example its parsed form.
-    ///
-    /// # Errors
-    /// What `f` says.
-    pub fn try_map<U, E>(self, f: impl FnOnce(T) -> Result<U, E>) -> Result<Verified<U>, E> {
-        Ok(Verified {
-            value: f(self.value)?,
-            authority: self.authority,
-        })
-    }
 }
 
 /// Why a digest is not accepted.
