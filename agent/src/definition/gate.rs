@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::validate::check_path;
+use super::target::{absolute, bus_name, plain_http, socket, with_port};
 
 /// When a gate is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -223,81 +223,6 @@ impl GateForm {
     }
 }
 
-fn absolute(gate: &str, command: Vec<String>) -> Result<Vec<String>, String> {
-    if !command.first().is_some_and(|c| c.starts_with('/')) {
-        Err(format!(
-            "command of gate {gate:?} has to begin with an absolute path"
-        ))
-    } else if command.iter().any(|word| word.contains('\0')) {
-        Err(format!("command of gate {gate:?} has a NUL in it"))
-    } else {
-        Ok(command)
-    }
-}
-
-fn socket(gate: &str, path: PathBuf) -> Result<PathBuf, String> {
-    check_path("socket", &path).map_err(|e| format!("gate {gate:?}: {e}"))?;
-    Ok(path)
-}
-
-fn with_port(gate: &str, address: String) -> Result<String, String> {
-    let port = address
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic()))
-        .and_then(|(_, port)| port.parse::<u16>().ok());
-    match port {
-        Some(1..) => Ok(address),
-        Some(0) | None => Err(format!(
-            "address of gate {gate:?} has to be HOST:PORT, {address:?} is not"
-        )),
-    }
-}
-
-fn plain_http(gate: &str, url: String) -> Result<String, String> {
-    let target = http_target(&url)
-        .ok_or_else(|| format!("url of gate {gate:?} has to be an http:// URL, {url:?} is not"))?;
-    with_port(gate, target.address).map(|_| url)
-}
-
-fn bus_name(gate: &str, name: String) -> Result<String, String> {
-    match zbus::names::WellKnownName::try_from(name.as_str()) {
-        Ok(_) => Ok(name),
-        Err(e) => Err(format!(
-            "bus_name of gate {gate:?}: {name:?} is no well-known name: {e}"
-        )),
-    }
-}
-
-/// Whom a URL names, and what is asked there.
-#[derive(Debug, PartialEq, Eq)]
-pub struct HttpTarget<'a> {
-    /// `HOST:PORT`.
-    pub address: String,
-    /// The host as the URL spells it, with its port if it has one.
-    pub authority: &'a str,
-    /// Path and query, `/` if the URL has none.
-    pub path: &'a str,
-}
-
-/// The parts of an `http://` URL; none if it is something else or has characters that end a line of a request.
-pub fn http_target(url: &str) -> Option<HttpTarget<'_>> {
-    let rest = url.strip_prefix("http://")?;
-    let clean = rest.chars().all(|c| c.is_ascii_graphic());
-    let (authority, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-    let has_port = authority
-        .rsplit_once(':')
-        .is_some_and(|(_, port)| !port.contains(']'));
-    let address = match has_port {
-        true => authority.to_owned(),
-        false => format!("{authority}:80"),
-    };
-    (clean && !authority.is_empty()).then_some(HttpTarget {
-        address,
-        authority,
-        path,
-    })
-}
-
 impl TryFrom<GateForm> for Gate {
     type Error = String;
 
@@ -401,86 +326,14 @@ mod tests {
         assert!(error(&format!("{base}kind = \"magic\"")).contains("magic"));
         assert!(error(&format!("{base}kind = \"unit\"\nattempts = 0")).contains("attempts"));
         assert!(error("name = \"g\"\nwhen = []\nkind = \"unit\"").contains("never asked"));
-    }
-
-    #[test]
-    fn what_could_never_be_answered_is_refused_where_it_is_written() {
-        let gate = |kind: &str, key: &str, value: &str| {
-            let value = serde_json::to_string(value).unwrap();
-            toml::from_str::<Gate>(&format!(
-                "name = \"g\"\nwhen = [\"probation\"]\nkind = \"{kind}\"\n{key} = {value}"
-            ))
-        };
-        let table = [
-            (
-                ("unix-socket", "path"),
-                &["/run/a.sock"][..],
-                &["", "a", "/", "/run/", "/run/../a", "/a\0"][..],
-            ),
-            (
-                ("tcp", "address"),
-                &["127.0.0.1:1", "[::1]:65535", "host.example:80"],
-                &[
-                    "",
-                    "host",
-                    "host:",
-                    ":80",
-                    "host:0",
-                    "host:65536",
-                    "host:http",
-                    "a b:80",
-                    "a\0:80",
-                ],
-            ),
-            (
-                ("http", "url"),
-                &["http://h", "http://h:1/a?b", "http://[::1]", "http://[::1]:80/"],
-                &[
-                    "",
-                    "h",
-                    "https://h/",
-                    "http://",
-                    "http://h/a b",
-                    "http://h/\r\nX: y",
-                    "http://h:x/",
-                    "http://:80/",
-                ],
-            ),
-            (
-                ("dbus-name", "bus_name"),
-                &["org.freedesktop.machine1"],
-                &["", "org", ":1.5", "org.a b", "org..a", "/org/a"],
-            ),
-        ];
-        for ((kind, key), fine, wrong) in table {
-            for value in fine {
-                assert!(gate(kind, key, value).is_ok(), "{kind} {value:?}");
-            }
-            for value in wrong {
-                let error = gate(kind, key, value).unwrap_err().to_string();
-                assert!(error.contains("\"g\""), "{kind} {value:?}: {error}");
-            }
-        }
-        let command =
-            "name = \"g\"\nwhen = [\"probation\"]\nkind = \"exec\"\ncommand = [\"/a\", \"\\u0000\"]";
-        assert!(error(command).contains("NUL"));
-    }
-
-    #[test]
-    fn a_url_has_a_host_a_port_and_a_path() {
-        let target = |address: &str, authority, path| {
-            let address = address.to_owned();
-            Some(HttpTarget {
-                address,
-                authority,
-                path,
-            })
-        };
-        assert_eq!(http_target("http://h:1/a/b"), target("h:1", "h:1", "/a/b"));
-        assert_eq!(http_target("http://h"), target("h:80", "h", "/"));
-        assert_eq!(http_target("http://[::1]/"), target("[::1]:80", "[::1]", "/"));
-        for bad in ["https://h/", "http://", "http://h/a b", "http://h/\r\nX: y", "h"] {
-            assert_eq!(http_target(bad), None, "{bad:?}");
+        for stray in [
+            "kind = \"unix-socket\"\npath = \"run/x\"",
+            "kind = \"tcp\"\naddress = \"host\"",
+            "kind = \"http\"\nurl = \"https://h/\"",
+            "kind = \"dbus-name\"\nbus_name = \"org\"",
+            "kind = \"exec\"\ncommand = [\"/a\", \"\\u0000\"]",
+        ] {
+            assert!(error(&format!("{base}{stray}")).contains("gate \"g\""), "{stray}");
         }
     }
 }

@@ -9,6 +9,7 @@ mod files;
 mod gate;
 mod handover;
 mod state;
+mod target;
 mod validate;
 
 use std::path::Path;
@@ -22,9 +23,10 @@ use serde::{Deserialize, Serialize};
 pub use cell::CellProgram;
 pub use content::{Content, Fact, Scalar};
 pub use files::{FileFormat, RenderedFile, SecretFile, SecretValue};
-pub use gate::{Gate, HttpTarget, Probe, Scope, When, http_target};
+pub use gate::{Gate, Probe, Scope, When};
 pub use handover::{Handover, HandoverKind};
 pub use state::{Requires, Restore, StatePath};
+pub use target::{HttpTarget, http_target};
 pub use validate::DefinitionError;
 pub(crate) use validate::{check_ini_key, check_ini_word};
 

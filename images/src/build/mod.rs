@@ -32,6 +32,7 @@ pub mod scan;
 mod session;
 pub mod tarball;
 pub mod tree;
+mod validate;
 
 use std::fs;
 use std::path::{Path, PathBuf};

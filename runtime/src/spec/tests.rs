@@ -161,17 +161,52 @@ fn files_are_bound_read_only_from_the_bundle() {
     }
 }
 
+fn refuses(table: &[(&str, &str)]) {
+    for (json, expected) in table {
+        let error = render(json).unwrap_err().to_string();
+        assert!(error.contains(expected), "{json}: {error}");
+    }
+}
+
 #[test]
 fn what_cannot_work_is_refused_by_name() {
-    let table = [
+    refuses(&[
         (r#"{"process": {"user": "who"}}"#, "process.user"),
+        (r#"{"process": {"user": "4294967295"}}"#, "process.user"),
         (r#"{"process": {"cwd": "relative"}}"#, "process.cwd"),
-        (r#"{"process": {"env": {"A=B": "x"}}}"#, "process.env"),
         (r#"{"process": {"cwd": "/a\u0000"}}"#, "process.cwd"),
         (r#"{"process": {"args": ["/a", "\u0000"]}}"#, "process.args"),
         (r#"{"process": {"args": [""]}}"#, "process.args"),
-        (r#"{"process": {"user": "4294967295"}}"#, "process.user"),
+        (r#"{"process": {"env": {"A=B": "x"}}}"#, "process.env"),
         (r#"{"process": {"ambient": ["CAP_BPF"]}}"#, "CAP_BPF is not among"),
+        (
+            r#"{"devices": [{"path": "/etc/x", "major": 1, "minor": 1}]}"#,
+            "is not under /dev",
+        ),
+        (
+            r#"{"devices": [{"path": "/dev/.", "major": 1, "minor": 1}]}"#,
+            "is not under /dev",
+        ),
+        (
+            r#"{"sysctl": {"vm.swappiness": "1"}}"#,
+            "sysctl.vm.swappiness: is not a parameter",
+        ),
+        (
+            r#"{"sysctl": {"net./../x": "1"}}"#,
+            "sysctl.net./../x: is not a parameter",
+        ),
+        (
+            r#"{"sysctl": {"net.x": "1"}, "share": ["network"]}"#,
+            "would change the host",
+        ),
+    ]);
+    let unknown = serde_json::from_str::<Container>(r#"{"privileged": true}"#).unwrap_err();
+    assert!(unknown.to_string().contains("privileged"), "{unknown}");
+}
+
+#[test]
+fn mounts_that_cannot_work_are_refused_by_name() {
+    refuses(&[
         (r#"{"mounts": [{"source": "a", "target": "/a"}]}"#, "mount /a"),
         (
             r#"{"mounts": [{"source": "/a", "target": "/a/.."}]}"#,
@@ -180,6 +215,10 @@ fn what_cannot_work_is_refused_by_name() {
         (
             r#"{"mounts": [{"source": "/a", "target": "/"}]}"#,
             "mount /: cannot be mounted over",
+        ),
+        (
+            r#"{"mounts": [{"source": "/a", "target": "/."}]}"#,
+            "cannot be mounted over",
         ),
         (
             r#"{"mounts": [{"source": "/a", "target": "/proc/x"}]}"#,
@@ -201,41 +240,14 @@ fn what_cannot_work_is_refused_by_name() {
             r#"{"mounts": [{"target": "/a", "user": "who"}]}"#,
             "mount /a: unknown account",
         ),
-        (
-            r#"{"devices": [{"path": "/etc/x", "major": 1, "minor": 1}]}"#,
-            "is not under /dev",
-        ),
-        (
-            r#"{"devices": [{"path": "/dev/.", "major": 1, "minor": 1}]}"#,
-            "is not under /dev",
-        ),
-        (
-            r#"{"mounts": [{"source": "/a", "target": "/."}]}"#,
-            "cannot be mounted over",
-        ),
-        (
-            r#"{"sysctl": {"vm.swappiness": "1"}}"#,
-            "sysctl.vm.swappiness: is not a parameter",
-        ),
-        (
-            r#"{"sysctl": {"net./../x": "1"}}"#,
-            "sysctl.net./../x: is not a parameter",
-        ),
-        (
-            r#"{"sysctl": {"net.x": "1"}, "share": ["network"]}"#,
-            "would change the host",
-        ),
-    ];
-    for (json, expected) in table {
-        let error = render(json).unwrap_err().to_string();
-        assert!(error.contains(expected), "{json}: {error}");
-    }
-    let device = r#"{"devices": [{"path": "//dev/./kvm/", "major": 10, "minor": 232}]}"#;
-    let spec = render(device).unwrap();
+    ]);
+}
+
+#[test]
+fn a_path_is_spelled_in_one_way() {
+    let spec = render(r#"{"devices": [{"path": "//dev/./kvm/", "major": 10, "minor": 232}]}"#).unwrap();
     let devices = spec.linux().as_ref().unwrap().devices().as_ref().unwrap();
     assert_eq!(devices[0].path().as_os_str(), "/dev/kvm");
-    let unknown = serde_json::from_str::<Container>(r#"{"privileged": true}"#).unwrap_err();
-    assert!(unknown.to_string().contains("privileged"), "{unknown}");
 }
 
 #[test]
