@@ -60,6 +60,7 @@ check: deps ## formatting, lints, licences, bans
 .PHONY: test-unit
 test-unit: deps ## pure tests and tables; no privileges, no services
 	cargo test --locked --workspace --lib --bins
+	cargo test --locked -p node-tests --test architecture
 
 .PHONY: test-host
 test-host: deps ## store, registry, namespaces and systemd on real components; needs root
@@ -76,7 +77,7 @@ test-node: stage ## booted nodes and a control plane: every step of the story is
 
 # Two lanes, since each test mostly waits. Their surroundings are apart.
 KERNELS := e2e_dataplane e2e_guests node_cuts node_kernel
-BOXES = $(filter-out $(KERNELS),$(basename $(notdir $(wildcard tests/tests/*.rs))))
+BOXES = $(filter-out architecture $(KERNELS),$(basename $(notdir $(wildcard tests/tests/*.rs))))
 .PHONY: node-lane-kernels node-lane-boxes
 node-lane-kernels: LANE = $(KERNELS)
 node-lane-boxes: LANE = $(BOXES)
