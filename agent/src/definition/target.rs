@@ -23,22 +23,29 @@ pub(super) fn socket(gate: &str, path: PathBuf) -> Result<PathBuf, String> {
 }
 
 pub(super) fn with_port(gate: &str, address: String) -> Result<String, String> {
-    let port = address
-        .rsplit_once(':')
-        .filter(|(host, _)| !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic()))
-        .and_then(|(_, port)| port.parse::<u16>().ok());
-    match port {
-        Some(1..) => Ok(address),
-        Some(0) | None => Err(format!(
+    if is_host_and_port(&address) {
+        Ok(address)
+    } else {
+        Err(format!(
             "address of gate {gate:?} has to be HOST:PORT, {address:?} is not"
-        )),
+        ))
     }
 }
 
+fn is_host_and_port(address: &str) -> bool {
+    address.rsplit_once(':').is_some_and(|(host, port)| {
+        let named = !host.is_empty() && host.chars().all(|c| c.is_ascii_graphic());
+        named && port.parse::<u16>().is_ok_and(|port| port > 0)
+    })
+}
+
 pub(super) fn plain_http(gate: &str, url: String) -> Result<String, String> {
-    let target = http_target(&url)
-        .ok_or_else(|| format!("url of gate {gate:?} has to be an http:// URL, {url:?} is not"))?;
-    with_port(gate, target.address).map(|_| url)
+    match http_target(&url) {
+        Some(target) if is_host_and_port(&target.address) => Ok(url),
+        Some(_) | None => Err(format!(
+            "url of gate {gate:?} has to be an http:// URL, {url:?} is not"
+        )),
+    }
 }
 
 pub(super) fn bus_name(gate: &str, name: String) -> Result<String, String> {

@@ -236,21 +236,12 @@ mod tests {
 
     use super::*;
     use crate::spec::container::Container;
+    use crate::spec::tests::bare;
 
     fn refusal(readiness: Readiness, container: &str) -> Option<String> {
         let container: Container = serde_json::from_str(container).unwrap();
-        let resolved = Resolved {
-            service: "s",
-            container: &container,
-            image_config: &ImageConfiguration::default(),
-            rootfs: Path::new("/t"),
-            passwd: "",
-            group: "",
-            files: &[],
-            hostname: None,
-            seccomp: false,
-        };
-        let made = launch_document(&resolved, readiness, 1, Vec::new());
+        let image = ImageConfiguration::default();
+        let made = launch_document(&bare(&container, &image), readiness, 1, Vec::new());
         made.err().map(|e| e.to_string())
     }
 

@@ -26,17 +26,29 @@ fn image() -> ImageConfiguration {
     image
 }
 
-fn render_with(container: &Container, files: &[RenderedFile]) -> Result<Spec, SpecError> {
-    oci_spec(&Resolved {
+/// A service of an image that knows no accounts.
+pub(crate) fn bare<'a>(container: &'a Container, image_config: &'a ImageConfiguration) -> Resolved<'a> {
+    Resolved {
         service: "svc",
         container,
-        image_config: &image(),
+        image_config,
         rootfs: Path::new("/var/lib/nodectl/store/trees/ab"),
-        passwd: "root:x:0:0::/root:/bin/sh\nnova:x:64060:64060::/var/lib/nova:/bin/sh\n",
-        group: "root:x:0:\nnova:x:64060:\nkvm:x:106:nova\n",
-        files,
+        passwd: "",
+        group: "",
+        files: &[],
         hostname: None,
         seccomp: false,
+    }
+}
+
+const PASSWD: &str = "root:x:0:0::/root:/bin/sh\nnova:x:64060:64060::/var/lib/nova:/bin/sh\n";
+
+fn render_with(container: &Container, files: &[RenderedFile]) -> Result<Spec, SpecError> {
+    oci_spec(&Resolved {
+        passwd: PASSWD,
+        group: "root:x:0:\nnova:x:64060:\nkvm:x:106:nova\n",
+        files,
+        ..bare(container, &image())
     })
 }
 
@@ -257,17 +269,7 @@ fn a_service_without_a_command_is_refused() {
         share: [HostNamespace::Pid].into(),
         ..Container::default()
     };
-    let refused = oci_spec(&Resolved {
-        service: "svc",
-        container: &container,
-        image_config: &nothing,
-        rootfs: Path::new("/t"),
-        passwd: "",
-        group: "",
-        files: &[],
-        hostname: None,
-        seccomp: false,
-    });
+    let refused = oci_spec(&bare(&container, &nothing));
     assert!(matches!(refused, Err(SpecError::NoCommand)));
 }
 
@@ -276,14 +278,8 @@ fn a_host_name_is_one_that_the_kernel_takes() {
     let with = |service: &str, json: &str| {
         oci_spec(&Resolved {
             service,
-            container: &container(json),
-            image_config: &image(),
-            rootfs: Path::new("/t"),
-            passwd: "nova:x:1:1::/:/bin/sh\n",
-            group: "",
-            files: &[],
-            hostname: None,
-            seccomp: false,
+            passwd: PASSWD,
+            ..bare(&container(json), &image())
         })
     };
     let (fits, long) = ("a".repeat(64), "a".repeat(65));

@@ -202,7 +202,7 @@ fn check_mount(mount: &Value, container: &Container) {
 }
 
 /// It is joined to a tree, leads nowhere else, and is spelled in one way.
-fn check_path(path: &str) {
+pub fn check_path(path: &str) {
     let names = path.strip_prefix('/').expect("absolute");
     assert!(!path.contains('\0'), "{path:?}");
     assert!(
